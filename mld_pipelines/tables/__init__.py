@@ -1,0 +1,90 @@
+"""One declaration per table; schema, constraints, contract, expectations and docs are derived from it."""
+
+from __future__ import annotations
+
+from mld_pipelines.tables._contract import Checked, check
+from mld_pipelines.tables._identity import CATEGORIES, TASKS
+from mld_pipelines.tables._rules import AtLeast, Between, ColumnRule, Finite, LengthIs, Matches, OneOf, Unique
+from mld_pipelines.tables._spec import SCHEMA_VERSION, TIMESTAMP, VECTOR, Column, Layer, TableSpec
+from mld_pipelines.tables.evaluation import (
+    ESTIMATORS_MODELS,
+    EVALUATION_ISSUES,
+    EVALUATION_METRICS,
+    EVALUATION_RESULTS,
+    EVALUATION_UNITS,
+    ISSUE_COLUMNS,
+)
+from mld_pipelines.tables.landing import (
+    LANDING_FEEDBACK,
+    LANDING_INFERENCES,
+    LANDING_MODELS,
+    LANDING_RECEIPTS,
+    LANDING_REQUESTS,
+    LANDING_TRACES,
+)
+from mld_pipelines.tables.ops import OPS_MODELS, OPS_PINS, OPS_PROMOTIONS, OPS_QUALITY, OPS_QUARANTINE
+from mld_pipelines.tables.traces import TRACES_INPUTS
+
+#: Every table of the lake by name, in the order data flows.
+CATALOGUE: dict[str, TableSpec] = {
+    spec.name: spec
+    for spec in (
+        LANDING_MODELS,
+        LANDING_TRACES,
+        LANDING_RECEIPTS,
+        LANDING_INFERENCES,
+        LANDING_FEEDBACK,
+        LANDING_REQUESTS,
+        TRACES_INPUTS,
+        EVALUATION_UNITS,
+        EVALUATION_METRICS,
+        EVALUATION_ISSUES,
+        ESTIMATORS_MODELS,
+        EVALUATION_RESULTS,
+        OPS_MODELS,
+        OPS_QUALITY,
+        OPS_QUARANTINE,
+        OPS_PINS,
+        OPS_PROMOTIONS,
+    )
+}
+
+__all__ = [
+    "CATALOGUE",
+    "CATEGORIES",
+    "ESTIMATORS_MODELS",
+    "EVALUATION_ISSUES",
+    "EVALUATION_METRICS",
+    "EVALUATION_RESULTS",
+    "EVALUATION_UNITS",
+    "ISSUE_COLUMNS",
+    "LANDING_FEEDBACK",
+    "LANDING_INFERENCES",
+    "LANDING_MODELS",
+    "LANDING_RECEIPTS",
+    "LANDING_REQUESTS",
+    "LANDING_TRACES",
+    "OPS_MODELS",
+    "OPS_PINS",
+    "OPS_PROMOTIONS",
+    "OPS_QUALITY",
+    "OPS_QUARANTINE",
+    "SCHEMA_VERSION",
+    "TASKS",
+    "TIMESTAMP",
+    "TRACES_INPUTS",
+    "VECTOR",
+    "AtLeast",
+    "Between",
+    "Checked",
+    "Column",
+    "ColumnRule",
+    "Finite",
+    "Layer",
+    "LengthIs",
+    "Matches",
+    "OneOf",
+    "TableSpec",
+    "Unique",
+    "check",
+]

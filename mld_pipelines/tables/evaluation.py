@@ -1,0 +1,174 @@
+"""Gold tables of an evaluation: append-only rows keyed by `evaluation_id`, bound to a name by `evaluation/results`."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from mld_pipelines.tables._identity import CATEGORIES, MODEL_KEY, N_EPOCH, SCHEMA_VERSION_COLUMN, SCORE, TASKS
+from mld_pipelines.tables._rules import AtLeast, Between, Finite, OneOf, Unique
+from mld_pipelines.tables._spec import TIMESTAMP, Column, TableSpec
+
+__all__ = [
+    "ESTIMATORS_MODELS",
+    "EVALUATION_ISSUES",
+    "EVALUATION_METRICS",
+    "EVALUATION_RESULTS",
+    "EVALUATION_UNITS",
+    "ISSUE_COLUMNS",
+]
+
+_ATTEMPT = (
+    SCHEMA_VERSION_COLUMN,
+    Column("evaluation_id", pl.String, "UUIDv7 of the attempt; bound to a name by `evaluation/results`", True),
+    Column("result_name", pl.String, "Name the attempt wants", True),
+    MODEL_KEY,
+)
+_UNIT_KIND = Column("unit_kind", pl.String, "Kind of unit", True, (OneOf(("input", "prediction", "object")),))
+_DATASET = Column("dataset_type", pl.String, "Dataset", True)
+_RATE = (Finite(), Between(0.0, 1.0))
+
+EVALUATION_UNITS = TableSpec(
+    name="evaluation/units",
+    layer="gold",
+    description="One unit of a result: an input in classification.",
+    columns=(
+        *_ATTEMPT,
+        _DATASET,
+        N_EPOCH,
+        Column("input_id", pl.String, "Input the unit belongs to", True),
+        _UNIT_KIND,
+        Column("is_error", pl.Boolean, "argmax p ≠ label", True),
+        Column("label", pl.Int64, "True class index", rules=(AtLeast(0),)),
+        Column("prediction", pl.Int64, "Predicted class index", True, (AtLeast(0),)),
+        Column("confidence", pl.Float32, "Largest class probability", True, _RATE),
+        Column("entropy", pl.Float64, "Predictive entropy, nats", True, (Finite(), AtLeast(0.0))),
+        Column("loss", pl.Float64, "−ln p of the label, nats", rules=(Finite(), AtLeast(0.0))),
+        Column("metadata", pl.String, "User columns as JSON"),
+        Column("input_hash", pl.String, "SHA-256 over all modalities"),
+        *SCORE,
+    ),
+    key=("evaluation_id", "dataset_type", "n_epoch", "input_id", "unit_kind"),
+    partition_by=("model_key",),
+    append_only=True,
+    rules=(Unique(("evaluation_id", "dataset_type", "n_epoch", "input_id", "unit_kind")),),
+    writer="evaluation",
+    zorder=("result_name",),
+)
+
+EVALUATION_METRICS = TableSpec(
+    name="evaluation/metrics",
+    layer="gold",
+    description="One metric of one dataset and epoch, long form; the SDK pivots it to `metrics_summary()`.",
+    columns=(
+        *_ATTEMPT,
+        _DATASET,
+        N_EPOCH,
+        Column("scope", pl.String, "What the value is about", True, (OneOf(("metric", "category_ratio")),)),
+        Column("metric", pl.String, "Column name in the summary", True),
+        Column("value", pl.Float64, "Value; null where it is undefined"),
+        Column("low", pl.Float64, "Lower end of the 95 % interval"),
+        Column("high", pl.Float64, "Upper end of the 95 % interval"),
+        Column("n", pl.Int64, "Units behind the value", True, (AtLeast(0),)),
+    ),
+    key=("evaluation_id", "dataset_type", "n_epoch", "scope", "metric"),
+    partition_by=("model_key",),
+    append_only=True,
+    rules=(Unique(("evaluation_id", "dataset_type", "n_epoch", "scope", "metric")),),
+    writer="evaluation",
+)
+
+#: Columns of `Result.get_issues()` in their fixed order.
+ISSUE_COLUMNS = (
+    Column("error_code", pl.String, "Code: a region of feature space", True),
+    Column("category", pl.String, "Verdict about the region", True, (OneOf(CATEGORIES),)),
+    Column("is_aleatoric", pl.Boolean, "Errors are explained by ambiguity the model states", True),
+    Column("reason", pl.String, "Why this category", True),
+    Column("dataset", pl.String, "Dataset the counts are of", True),
+    Column("counts", pl.Int64, "Units", True, (AtLeast(0),)),
+    Column("errors", pl.Int64, "Wrong units", True, (AtLeast(0),)),
+    Column("error_rate", pl.Float64, "errors / counts", rules=_RATE),
+    Column("error_rate_low", pl.Float64, "Lower end of the 95 % Jeffreys interval", rules=_RATE),
+    Column("error_rate_high", pl.Float64, "Upper end of the 95 % Jeffreys interval", rules=_RATE),
+    Column("q_value", pl.Float64, "Benjamini-Hochberg q of 'worse than the rest'", rules=_RATE),
+    Column("share", pl.Float64, "counts / units of the dataset", True, _RATE),
+    Column("unflagged_errors", pl.Int64, "Errors the confidence would not have flagged", True, (AtLeast(0),)),
+    Column("mean_confidence", pl.Float64, "Mean confidence", rules=_RATE),
+    Column("mean_error_proba", pl.Float64, "Mean error probability", rules=_RATE),
+    Column("net_entropy", pl.Float64, "Sum of entropies, nats", True),
+    Column("net_entropy_loss", pl.Float64, "Sum of losses, nats", True),
+    Column("top_classes", pl.List(pl.String), "Most frequent predicted classes"),
+    Column("top_error_types", pl.List(pl.String), "Most frequent confusions, `label→prediction`"),
+    Column("gap_train_val", pl.Float64, "Error rate here minus that of the training data"),
+    Column("example_input_ids", pl.List(pl.String), "Wrong units nearest the centroid first"),
+    Column("recommended_method", pl.String, "What to do first", True),
+)
+
+EVALUATION_ISSUES = TableSpec(
+    name="evaluation/issues",
+    layer="gold",
+    description="One error code of a result in one dataset, with its verdict.",
+    columns=(*_ATTEMPT, N_EPOCH, _UNIT_KIND, *ISSUE_COLUMNS),
+    key=("evaluation_id", "dataset", "n_epoch", "unit_kind", "error_code"),
+    partition_by=("model_key",),
+    append_only=True,
+    rules=(Unique(("evaluation_id", "dataset", "n_epoch", "unit_kind", "error_code")),),
+    writer="evaluation",
+)
+
+ESTIMATORS_MODELS = TableSpec(
+    name="estimators/models",
+    layer="gold",
+    description="A fitted artifact of a result: codebook, error estimator or window reference (safetensors and JSON).",
+    columns=(
+        *_ATTEMPT,
+        N_EPOCH,
+        Column("kind", pl.String, "What the artifact is", True, (OneOf(("codebook", "estimator", "window")),)),
+        Column("artifact_id", pl.String, "SHA-256 of the artifact bytes", True),
+        Column("lineage_id", pl.String, "Ties the refits of a codebook together"),
+        Column("fingerprint", pl.String, "Weights it belongs to", True),
+        Column("feature_layer", pl.String, "Module path of the feature"),
+        Column("feature_dim", pl.Int64, "Width of the feature"),
+        Column("parameters", pl.String, "Readable parameters as JSON", True),
+        Column("metrics", pl.String, "Calibration and ranking metrics as JSON"),
+        Column("created_at", TIMESTAMP, "When it was fitted", True),
+        Column("artifact", pl.Binary, "safetensors bytes", True, vector=True),
+    ),
+    key=("evaluation_id", "n_epoch", "kind"),
+    partition_by=("model_key",),
+    append_only=True,
+    rules=(Unique(("evaluation_id", "n_epoch", "kind")),),
+    writer="evaluation",
+)
+
+EVALUATION_RESULTS = TableSpec(
+    name="evaluation/results",
+    layer="gold",
+    description="A finished result: the commit point that makes the rows of its `evaluation_id` visible.",
+    columns=(
+        *_ATTEMPT,
+        Column("task", pl.String, "Task", True, (OneOf(TASKS),)),
+        Column("status", pl.String, "State of the result", True, (OneOf(("finished",)),)),
+        Column("n_epoch_spec", pl.String, "What was asked for: `latest`, `all` or a number", True),
+        Column("epochs", pl.List(pl.Int64), "Epochs evaluated; a null entry means rows without epoch", True),
+        Column("datasets", pl.List(pl.String), "Datasets evaluated", True),
+        Column("decision_dataset", pl.String, "Dataset whose counts decide the categories", True),
+        Column("counts", pl.Int64, "Units", True, (AtLeast(0),)),
+        Column("fingerprint", pl.String, "Weights of the decision dataset", True),
+        Column("fingerprints", pl.List(pl.String), "Fingerprints by epoch", True),
+        Column("codebook_ids", pl.List(pl.String), "Codebooks by epoch", True),
+        Column("previous_codebook_ids", pl.List(pl.String), "Codebooks reused or refitted from, by epoch", True),
+        Column("input_versions", pl.String, "Delta versions of the tables read, JSON", True),
+        Column("code_version", pl.String, "Version of mld_pipelines", True),
+        Column("algorithm_version", pl.String, "Version of the evaluation itself", True),
+        Column("policy", pl.String, "All tolerances and bounds, JSON", True),
+        Column("seed", pl.Int64, "Seed of every random choice", True),
+        Column("trigger", pl.String, "Why it was made: `manual`, `request`, `feedback`", True),
+        Column("warnings", pl.List(pl.String), "What a reader should know", True),
+        Column("run_id", pl.String, "Dagster run; null for results made in process"),
+        Column("created_at", TIMESTAMP, "When it was finished", True),
+    ),
+    key=("result_name",),
+    append_only=True,
+    rules=(Unique(("result_name",)),),
+    writer="evaluation, last",
+)
