@@ -1,0 +1,17 @@
+"""Measures of a model against its labels: pure functions over numpy."""
+
+from __future__ import annotations
+
+from mld_pipelines.metrics._classification import ClassificationMetrics, classification_metrics
+from mld_pipelines.metrics._ranking import average_precision, macro_ranking, roc_auc
+from mld_pipelines.metrics._statistics import UnitStatistics, unit_statistics
+
+__all__ = [
+    "ClassificationMetrics",
+    "UnitStatistics",
+    "average_precision",
+    "classification_metrics",
+    "macro_ranking",
+    "roc_auc",
+    "unit_statistics",
+]
