@@ -1,0 +1,249 @@
+"""Logged inferences → window states, in one polars plan."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from mld_pipelines.exceptions import ContractError
+from mld_pipelines.tables import CATEGORIES
+from mld_pipelines.windows._bins import BATCH_BINS, LATENCY_BINS, UNIT_BINS, batch_bin, latency_bin, unit_bin
+from mld_pipelines.windows._lists import count_bins, to_lists, to_trimmed_lists
+from mld_pipelines.windows._state import KEY, LATENCY_STEP_MS, PROBABILITY_STEP, STATE_SCHEMA, empty_states
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["UNSEEN", "WindowThresholds", "aggregate"]
+
+UNSEEN = "UNSEEN"
+
+#: Class indices above this share its count: a corrupt index must not allocate a list of its own length.
+_LARGEST_CLASS = 65_535
+_HOUR_US = 3_600_000_000
+
+_REQUIRED = {"event_at": pl.Datetime("us", "UTC"), "model_key": pl.String()}
+_OPTIONAL: dict[str, pl.DataType] = {
+    "result_name": pl.String(),
+    "slice": pl.String(),
+    "latency_ms": pl.Float64(),
+    "batch_size": pl.Int32(),
+    "prediction": pl.Int64(),
+    "confidence": pl.Float32(),
+    "clock_skewed": pl.Boolean(),
+    "is_invalid": pl.Boolean(),
+    "error_proba": pl.Float32(),
+    "confidence_t": pl.Float32(),
+    "error_code": pl.String(),
+    "category": pl.String(),
+    "label": pl.Int64(),
+}
+_GROUP = ("hour_number", "model_key", "result_name", "slice")
+_BINS = {
+    "batch_histogram": BATCH_BINS,
+    "latency_histogram": LATENCY_BINS,
+    "confidence_histogram": UNIT_BINS,
+    "error_proba_histogram": UNIT_BINS,
+}
+
+
+class WindowThresholds(NamedTuple):
+    """Thresholds of a result that window counts are taken against (`estimation.md` 2.4).
+
+    Attributes:
+        error_proba: t_EP, the quantile 1 − r0 of out-of-fold error probability on the reference.
+        confidence: t_MC, the same rule on temperature-scaled confidence (counted below it).
+    """
+
+    error_proba: float
+    confidence: float
+
+
+def aggregate(
+    rows: pl.DataFrame | pl.LazyFrame,
+    *,
+    thresholds: Mapping[str, WindowThresholds] | None = None,
+    errors: bool = True,
+) -> pl.DataFrame:
+    """Aggregate inferences to the mergeable states of their hours.
+
+    The cost is that of the rows given: aggregate only what is new and `merge` it with the stored states.
+
+    Args:
+        rows: One row per inference (`landing/inferences`, or `monitoring/scored` joined with `label`). Needs
+            `event_at` and `model_key`; of the columns `result_name, slice, latency_ms, batch_size, prediction,
+            confidence, clock_skewed, is_invalid, error_proba, confidence_t, error_code, category, label` those that
+            are missing count as null. Others are not read.
+        thresholds: Thresholds by result name. Counts against unknown thresholds are zero.
+        errors: False gives the basic metrics of every row, whatever its result (`result_name` null).
+
+    Returns:
+        States with the columns of `monitoring/windows`, sorted by key; error columns are null where `result_name` is.
+
+    Raises:
+        ContractError: A required column is missing.
+    """
+    source = _select_inputs(rows.lazy(), errors=errors)
+    prepared = source.select(*_group_keys(), *_row_values(thresholds or {}))
+    grouped, coded = pl.collect_all([_group(prepared), _group_codes(prepared)])
+    if grouped.is_empty():
+        return empty_states()
+    codes = _code_lists(coded)
+    states = _fill_histograms(grouped).join(codes, on=list(_GROUP), how="left", nulls_equal=True)
+    return _finish(states)
+
+
+def _select_inputs(rows: pl.LazyFrame, *, errors: bool) -> pl.LazyFrame:
+    present = rows.collect_schema()
+    if missing := sorted(set(_REQUIRED) - set(present)):
+        raise ContractError(f"inferences lack the columns {missing}; no window was computed.")
+    wanted = {**_REQUIRED, **_OPTIONAL}
+    scored = {"result_name", "error_proba", "confidence_t", "error_code", "category", "label"}
+    absent = {name for name in wanted if name not in present or (not errors and name in scored)}
+    return rows.select(
+        pl.lit(None, wanted[name]).alias(name) if name in absent else pl.col(name).cast(wanted[name]) for name in wanted
+    )
+
+
+def _group_keys() -> list[pl.Expr]:
+    return [
+        (pl.col("event_at").dt.epoch("us") // _HOUR_US).cast(pl.Int32).alias("hour_number"),
+        pl.col("model_key"),
+        pl.col("result_name"),
+        pl.col("slice").fill_null("all"),
+    ]
+
+
+def _row_values(thresholds: Mapping[str, WindowThresholds]) -> list[pl.Expr]:
+    invalid = pl.col("is_invalid").fill_null(value=False) | pl.col("confidence").is_nan().fill_null(value=False)
+    risk = _on_grid(pl.when(~invalid).then(_finite("error_proba")), PROBABILITY_STEP)
+    wrong = pl.col("label") != pl.col("prediction")
+    over, below = _threshold_flags(thresholds)
+    bins = {
+        "batch_histogram": batch_bin("batch_size"),
+        "latency_histogram": latency_bin("latency_ms"),
+        "confidence_histogram": unit_bin("confidence"),
+        "error_proba_histogram": pl.when(~invalid).then(unit_bin("error_proba")),
+    }
+    return [
+        pl.col("event_at"),
+        invalid.alias("n_invalid"),
+        pl.col("clock_skewed").alias("n_clock_skewed"),
+        pl.when(pl.col("batch_size") >= 1).then(_on_grid(1.0 / pl.col("batch_size"), PROBABILITY_STEP)).alias("calls"),
+        _on_grid(_finite("latency_ms"), LATENCY_STEP_MS).alias("latency"),
+        _on_grid(_finite("confidence"), PROBABILITY_STEP).alias("confidence"),
+        risk.alias("risk"),
+        _on_grid(pl.when(risk.is_not_null()).then(_finite("confidence_t")), PROBABILITY_STEP).alias("confidence_t"),
+        over.alias("n_over_threshold"),
+        below.alias("n_below_confidence"),
+        wrong.alias("wrong"),
+        pl.col("error_code"),
+        pl.col("category"),
+        *(bin_.fill_null(_BINS[name]).alias(name) for name, bin_ in bins.items()),
+        # 0 stands for "no prediction", so that bins start at one
+        (pl.col("prediction").clip(-1, _LARGEST_CLASS).fill_null(-1) + 1).cast(pl.Int32).alias("class_counts"),
+    ]
+
+
+def _threshold_flags(thresholds: Mapping[str, WindowThresholds]) -> tuple[pl.Expr, pl.Expr]:
+    risk, confidence = pl.col("error_proba").cast(pl.Float64), pl.col("confidence_t").cast(pl.Float64)
+    over, below = pl.lit(value=False), pl.lit(value=False)
+    for name, limits in thresholds.items():
+        mine = pl.col("result_name") == name
+        over = pl.when(mine).then(risk > limits.error_proba).otherwise(over)
+        below = pl.when(mine).then(confidence < limits.confidence).otherwise(below)
+    return over & risk.is_finite(), below & risk.is_finite()
+
+
+def _group(prepared: pl.LazyFrame) -> pl.LazyFrame:
+    labelled = pl.col("wrong").is_not_null()
+    both = labelled & pl.col("risk").is_not_null()
+    flags = ("n_invalid", "n_clock_skewed", "n_over_threshold", "n_below_confidence")
+    return prepared.group_by(_GROUP).agg(
+        pl.len().cast(pl.Int64).alias("n"),
+        *(pl.col(name).sum().cast(pl.Int64) for name in flags),
+        pl.col("event_at").min().alias("first_at"),
+        pl.col("event_at").max().alias("last_at"),
+        pl.col("calls").sum().alias("call_sum"),
+        pl.col("latency").sum().alias("latency_sum_ms"),
+        pl.col("latency").max().alias("latency_max_ms"),
+        pl.col("confidence").sum().alias("confidence_sum"),
+        pl.col("risk").count().cast(pl.Int64).alias("n_scored"),
+        pl.col("risk").sum().alias("error_proba_sum"),
+        pl.col("confidence_t").sum().alias("confidence_t_sum"),
+        labelled.sum().cast(pl.Int64).alias("n_labelled"),
+        pl.col("wrong").sum().cast(pl.Int64).alias("n_label_errors"),
+        both.sum().cast(pl.Int64).alias("n_labelled_scored"),
+        (both & pl.col("wrong")).sum().cast(pl.Int64).alias("n_labelled_scored_errors"),
+        pl.col("risk").filter(labelled).sum().alias("labelled_error_proba_sum"),
+        *(pl.col(name) for name in (*_BINS, "class_counts")),
+    )
+
+
+def _group_codes(prepared: pl.LazyFrame) -> pl.LazyFrame:
+    return (
+        prepared.filter(pl.col("error_code").is_not_null() & pl.col("result_name").is_not_null())
+        .group_by(*_GROUP, "error_code", "category")
+        .agg(pl.len().cast(pl.Int64).alias("counts"), pl.col("risk").sum())
+    )
+
+
+def _code_lists(coded: pl.DataFrame) -> pl.DataFrame:
+    """One row per window: sorted codes with counts and sums, the category counts and the number of unseen."""
+    codes = coded.group_by(*_GROUP, "error_code").agg(pl.col("counts").sum(), pl.col("risk").sum()).sort("error_code")
+    by_category = [
+        pl.col("counts").filter(pl.col("category") == category).sum().alias(category) for category in CATEGORIES
+    ]
+    lists = codes.group_by(_GROUP, maintain_order=True).agg(
+        pl.col("error_code").alias("codes"),
+        pl.col("counts").alias("code_counts"),
+        pl.col("risk").alias("code_error_proba_sums"),
+        pl.col("counts").filter(pl.col("error_code") == UNSEEN).sum().alias("n_unseen"),
+    )
+    categories = coded.group_by(_GROUP).agg(by_category)
+    return lists.join(categories, on=list(_GROUP), how="left", nulls_equal=True).with_columns(
+        category_counts=pl.concat_list(CATEGORIES)
+    )
+
+
+def _fill_histograms(grouped: pl.DataFrame) -> pl.DataFrame:
+    filled = [to_lists(count_bins(grouped[name], size + 1)[:, :size]).alias(name) for name, size in _BINS.items()]
+    classes = int(grouped["class_counts"].list.max().max() or 0)  # type: ignore[arg-type]
+    by_class = count_bins(grouped["class_counts"], classes + 1)[:, 1:]
+    return grouped.with_columns(*filled, to_trimmed_lists(np.ascontiguousarray(by_class)).alias("class_counts"))
+
+
+def _finish(states: pl.DataFrame) -> pl.DataFrame:
+    has_result = pl.col("result_name").is_not_null()
+    error_columns = list(STATE_SCHEMA)[list(STATE_SCHEMA).index("n_scored") :]
+    empty = pl.lit([], dtype=pl.List(pl.Int64))
+    defaults = {
+        "n_unseen": pl.lit(0, dtype=pl.Int64),
+        "category_counts": pl.lit([0] * len(CATEGORIES), dtype=pl.List(pl.Int64)),
+        "codes": pl.lit([], dtype=pl.List(pl.String)),
+        "code_counts": empty,
+        "code_error_proba_sums": pl.lit([], dtype=pl.List(pl.Float64)),
+    }
+    return (
+        states.with_columns(
+            (pl.col("hour_number") // 24).cast(pl.Date).alias("event_day"),
+            (pl.col("hour_number") % 24).cast(pl.Int32).alias("hour"),
+            *(pl.coalesce(name, default).alias(name) for name, default in defaults.items()),
+        )
+        .with_columns(pl.when(has_result).then(pl.col(name)).alias(name) for name in error_columns)
+        .select(STATE_SCHEMA.names())
+        .cast(dict(STATE_SCHEMA))
+        .sort(KEY)
+    )
+
+
+def _on_grid(value: pl.Expr, step: float) -> pl.Expr:
+    """Round to a binary grid so that sums do not depend on the order of addition (see `_state`)."""
+    return (value.cast(pl.Float64) / step).round(0) * step
+
+
+def _finite(column: str) -> pl.Expr:
+    value = pl.col(column).cast(pl.Float64)
+    return pl.when(value.is_finite()).then(value)

@@ -1,0 +1,84 @@
+"""Adding window states: associative, commutative, exact."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from mld_pipelines.windows._lists import add_lists
+from mld_pipelines.windows._state import COUNT_COLUMNS, HISTOGRAM_COLUMNS, KEY, STATE_SCHEMA, SUM_COLUMNS, empty_states
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["merge", "roll_up"]
+
+_CODE_LISTS = ["codes", "code_counts", "code_error_proba_sums"]
+
+
+def merge(states: pl.DataFrame | Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """Add the states that share a key.
+
+    Any split of the same inferences, in any order, merges to the same states: counts are integers and sums lie on a
+    binary grid (exact up to 2^23 units per state, to 1e-9 relative beyond).
+
+    Args:
+        states: One frame of states, or several.
+
+    Returns:
+        One state per key, sorted by key.
+    """
+    frame = states if isinstance(states, pl.DataFrame) else pl.concat([empty_states(), *states])
+    if frame.is_empty():
+        return empty_states()
+    numbered = frame.select(STATE_SCHEMA.names()).with_columns(_group_numbers(frame))
+    sums = numbered.group_by("group").agg(*(pl.col(name).first() for name in KEY), *_scalar_sums()).sort("group")
+    groups = numbered["group"].to_numpy()
+    histograms = [
+        add_lists(numbered[name], groups, len(sums), width=width).alias(name)
+        for name, width in HISTOGRAM_COLUMNS.items()
+    ]
+    merged = sums.with_columns(histograms).join(_merge_codes(numbered), on="group", how="left")
+    return merged.select(STATE_SCHEMA.names()).sort(KEY)
+
+
+def roll_up(states: pl.DataFrame) -> pl.DataFrame:
+    """Add the hours of each day: states whose `hour` is null."""
+    return merge(states.with_columns(pl.lit(None, pl.Int32).alias("hour")))
+
+
+def _group_numbers(frame: pl.DataFrame) -> pl.Series:
+    keys = frame.select(KEY).unique(maintain_order=True).with_row_index("group")
+    numbered = frame.select(KEY).join(keys, on=list(KEY), how="left", nulls_equal=True, maintain_order="left")
+    return numbered["group"].cast(pl.Int64)
+
+
+def _scalar_sums() -> list[pl.Expr]:
+    added = [
+        pl.when(pl.col(name).is_not_null().any()).then(pl.col(name).sum()).alias(name)
+        for name in (*COUNT_COLUMNS, *SUM_COLUMNS)
+    ]
+    return [*added, pl.col("first_at").min(), pl.col("last_at").max(), pl.col("latency_max_ms").max()]
+
+
+def _merge_codes(numbered: pl.DataFrame) -> pl.DataFrame:
+    """Code lists by group; null where a group has only nulls, empty lists where it has no code."""
+    known = numbered.filter(pl.col("codes").is_not_null())
+    added = (
+        known.filter(pl.col("codes").list.len() > 0)
+        .select("group", *_CODE_LISTS)
+        .explode(_CODE_LISTS)
+        .group_by("group", "codes")
+        .agg(pl.col("code_counts").sum(), pl.col("code_error_proba_sums").sum())
+        .sort("group", "codes")
+        .group_by("group", maintain_order=True)
+        .agg(_CODE_LISTS)
+    )
+    empty = [pl.lit([], dtype=STATE_SCHEMA[name]) for name in _CODE_LISTS]
+    return (
+        known.select("group")
+        .unique()
+        .join(added, on="group", how="left")
+        .with_columns(pl.coalesce(name, nothing).alias(name) for name, nothing in zip(_CODE_LISTS, empty, strict=True))
+    )
