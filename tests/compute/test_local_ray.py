@@ -27,7 +27,6 @@ def run(spec, inputs, policy=LOCAL):
         return {result.index: result for result in pool.map(inputs)}
 
 
-@pytest.mark.feature("A4")
 def test_a_batch_that_kills_its_worker_is_given_up_and_every_other_completes(local_ray, tmp_path):
     log = tmp_path / "calls.txt"
     kinds = ["kill" if index in {4, 5} else "good" for index in range(20)]

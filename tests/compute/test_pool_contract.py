@@ -38,7 +38,6 @@ def run(policy, target):
         return collect(opened, batches("good"))
 
 
-@pytest.mark.feature("A4")
 def test_every_batch_comes_back_once_under_its_own_index(pool):
     results = collect(pool, batches(*["good"] * 23))
     assert sorted(results) == list(range(23))
