@@ -1,0 +1,62 @@
+# Needs Python >= 3.11, make and a package index; everything else goes into $(VENV).
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+VENV ?= .venv
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+PYTEST_ARGS ?=
+BIN := $(VENV)/bin
+RUN := $(BIN)/python -m
+
+# The stamp carries a checksum, not a time: `git checkout` touches files without changing them,
+# and a moved checkout needs a new editable install.
+INSTALLED := $(VENV)/.installed-$(shell { cat pyproject.toml constraints.txt; echo "$(CURDIR)"; } | cksum | cut -d' ' -f1)
+
+.PHONY: help install demo up test check bench docs lock clean
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sort | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+$(INSTALLED):
+	@test -n "$(PYTHON)" || { echo "No Python >= 3.11 found. Install one, or say where: make PYTHON=/path/to/python3"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@# Dependency groups (PEP 735) came with pip 25.1; older Pythons bring an older pip.
+	$(RUN) pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(RUN) pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[platform]' --group dev
+	@rm -f $(VENV)/.installed-*
+	@touch $@
+
+install: $(INSTALLED) ## Create .venv with the pinned set (every other target does it by itself)
+
+demo: $(INSTALLED) ## Watch the whole loop on real data (3 minutes)
+	$(BIN)/mld demo
+
+up: $(INSTALLED) ## Start the platform: Dagster UI and daemon on this machine, Ctrl-C stops them
+	$(BIN)/mld up
+
+check: $(INSTALLED) ## Lint, format, types, Dagster definitions
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+	$(RUN) dagster definitions validate -w workspace.yaml
+	$(BIN)/python -c 'from dagster_dg_cli.cli import main; main()' check defs
+
+test: check ## Everything CI runs: check, then the tests with the feature list
+	$(RUN) pytest --features=check $(PYTEST_ARGS)
+
+bench: $(INSTALLED) ## Measure the speed ratios and rewrite the tables in docs/
+	$(RUN) benchmarks
+
+docs: $(INSTALLED) ## Regenerate the generated pages of docs/
+	$(BIN)/python docs/generate.py
+	$(RUN) pytest --collect-only -q --features=write
+
+lock: $(INSTALLED) ## Rewrite constraints.txt from what is installed
+	@{ sed -n '/^#/p;/^[^#]/q' constraints.txt; \
+	  $(RUN) pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//' | LC_ALL=C sort -f; } > constraints.tmp
+	@mv constraints.tmp constraints.txt
+
+clean: ## Remove environments, caches and the demo's state (never another .mld)
+	rm -rf $(VENV) .mld/demo .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
