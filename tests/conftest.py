@@ -81,7 +81,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--features",
         choices=("off", "check", "write"),
         default="off",
-        help="check: every feature row in scope needs a passing test (whole suite only); write: rewrite docs/features.md",
+        help="check: every row in scope needs a passing test (whole suite only); write: rewrite docs/features.md",
     )
 
 
