@@ -23,6 +23,7 @@ __all__ = [
     "UnknownEpochError",
     "UnknownModelError",
     "UnknownResultError",
+    "VersionUnavailableError",
     "WorkerPoolError",
 ]
 
@@ -89,6 +90,10 @@ class CommitConflictError(LakeError):
 
 class StorageError(LakeError):
     """The file system or object store refused (full, read-only, unreachable)."""
+
+
+class VersionUnavailableError(LakeError):
+    """A version of a table, or its log, is no longer (or not yet) there."""
 
 
 class ReadOnlyLakeError(LakeError):
