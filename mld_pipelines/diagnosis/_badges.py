@@ -1,0 +1,27 @@
+"""What a reader must know about an estimate, in the words shown beside it (`estimation.md` 2.3, 2.6 and 7)."""
+
+from __future__ import annotations
+
+__all__ = [
+    "CONFIDENCE_IS_BETTER",
+    "FEW_ERRORS",
+    "FEW_UNITS",
+    "FEW_WINDOW_UNITS",
+    "NOT_VERIFIED_UNDER_SHIFT",
+    "NO_ERRORS",
+    "NO_FEATURES",
+    "NO_SUCCESSES",
+    "ONE_CLASS",
+    "OUTSIDE_REFERENCE",
+]
+
+NO_ERRORS = "no errors seen"
+NO_SUCCESSES = "no successes seen"
+FEW_ERRORS = "few errors"
+FEW_UNITS = "few units"
+FEW_WINDOW_UNITS = "few units in the window"
+ONE_CLASS = "one predicted class"
+NO_FEATURES = "no features"
+CONFIDENCE_IS_BETTER = "confidence is the better score"
+NOT_VERIFIED_UNDER_SHIFT = "not verified under shift"
+OUTSIDE_REFERENCE = "inputs outside the reference; the estimate may be too low"
