@@ -1,4 +1,8 @@
-"""Gold tables of an evaluation: append-only rows keyed by `evaluation_id`, bound to a name by `evaluation/results`."""
+"""Gold tables of an evaluation: rows keyed by `evaluation_id`, bound to a name by `evaluation/results`.
+
+A result is never changed. The row tables are still not append-only for Delta: maintenance removes rows that no result
+binds (attempts that lost a race or died half-way).
+"""
 
 from __future__ import annotations
 
@@ -49,7 +53,6 @@ EVALUATION_UNITS = TableSpec(
     ),
     key=("evaluation_id", "dataset_type", "n_epoch", "input_id", "unit_kind"),
     partition_by=("model_key",),
-    append_only=True,
     rules=(Unique(("evaluation_id", "dataset_type", "n_epoch", "input_id", "unit_kind")),),
     writer="evaluation",
     zorder=("result_name",),
@@ -72,7 +75,6 @@ EVALUATION_METRICS = TableSpec(
     ),
     key=("evaluation_id", "dataset_type", "n_epoch", "scope", "metric"),
     partition_by=("model_key",),
-    append_only=True,
     rules=(Unique(("evaluation_id", "dataset_type", "n_epoch", "scope", "metric")),),
     writer="evaluation",
 )
@@ -98,7 +100,7 @@ ISSUE_COLUMNS = (
     Column("net_entropy_loss", pl.Float64, "Sum of losses, nats", True),
     Column("top_classes", pl.List(pl.String), "Most frequent predicted classes"),
     Column("top_error_types", pl.List(pl.String), "Most frequent confusions, `label→prediction`"),
-    Column("gap_train_val", pl.Float64, "Error rate here minus that of the training data"),
+    Column("gap_train_val", pl.Float64, "Error rate of the code in the deciding dataset minus that in train"),
     Column("example_input_ids", pl.List(pl.String), "Wrong units nearest the centroid first"),
     Column("recommended_method", pl.String, "What to do first", True),
 )
@@ -110,7 +112,6 @@ EVALUATION_ISSUES = TableSpec(
     columns=(*_ATTEMPT, N_EPOCH, _UNIT_KIND, *ISSUE_COLUMNS),
     key=("evaluation_id", "dataset", "n_epoch", "unit_kind", "error_code"),
     partition_by=("model_key",),
-    append_only=True,
     rules=(Unique(("evaluation_id", "dataset", "n_epoch", "unit_kind", "error_code")),),
     writer="evaluation",
 )
@@ -135,7 +136,6 @@ ESTIMATORS_MODELS = TableSpec(
     ),
     key=("evaluation_id", "n_epoch", "kind"),
     partition_by=("model_key",),
-    append_only=True,
     rules=(Unique(("evaluation_id", "n_epoch", "kind")),),
     writer="evaluation",
 )
