@@ -2,21 +2,65 @@
 
 from __future__ import annotations
 
-from mld_pipelines.windows._aggregate import UNSEEN, WindowThresholds, aggregate
+from mld_pipelines.windows._aggregate import UNSEEN, Thresholds, aggregate
+from mld_pipelines.windows._alerts import evaluate_alerts, run_failure_alert
+from mld_pipelines.windows._baseline import Baseline, fit_baseline
 from mld_pipelines.windows._bins import LATENCY_EDGES_MS, LATENCY_RELATIVE_ERROR, UNIT_EDGES
+from mld_pipelines.windows._codes import compare_codes
+from mld_pipelines.windows._days import plan_days
+from mld_pipelines.windows._derive import DERIVED_SCHEMA, derive
+from mld_pipelines.windows._drift import MIN_UNITS, drift_threshold, jensen_shannon
 from mld_pipelines.windows._merge import merge, roll_up
+from mld_pipelines.windows._proportions import (
+    benjamini_hochberg,
+    difference_interval,
+    difference_p_value,
+    wilson_interval,
+)
+from mld_pipelines.windows._reevaluation import (
+    Decision,
+    ReevaluationFacts,
+    ReevaluationState,
+    decide_reevaluation,
+    gather_windows,
+)
+from mld_pipelines.windows._rules import ALERT_UNITS, DEFAULT_RULES, AlertRule, prepare_windows
 from mld_pipelines.windows._state import KEY, STATE_SCHEMA, empty_states
 
 __all__ = [
+    "ALERT_UNITS",
+    "DEFAULT_RULES",
+    "DERIVED_SCHEMA",
     "KEY",
     "LATENCY_EDGES_MS",
     "LATENCY_RELATIVE_ERROR",
+    "MIN_UNITS",
     "STATE_SCHEMA",
     "UNIT_EDGES",
     "UNSEEN",
-    "WindowThresholds",
+    "AlertRule",
+    "Baseline",
+    "Decision",
+    "ReevaluationFacts",
+    "ReevaluationState",
+    "Thresholds",
     "aggregate",
+    "benjamini_hochberg",
+    "compare_codes",
+    "decide_reevaluation",
+    "derive",
+    "difference_interval",
+    "difference_p_value",
+    "drift_threshold",
     "empty_states",
+    "evaluate_alerts",
+    "fit_baseline",
+    "gather_windows",
+    "jensen_shannon",
     "merge",
+    "plan_days",
+    "prepare_windows",
     "roll_up",
+    "run_failure_alert",
+    "wilson_interval",
 ]

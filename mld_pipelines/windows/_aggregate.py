@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import polars as pl
@@ -16,7 +16,7 @@ from mld_pipelines.windows._state import KEY, LATENCY_STEP_MS, PROBABILITY_STEP,
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["UNSEEN", "WindowThresholds", "aggregate"]
+__all__ = ["UNSEEN", "Thresholds", "aggregate"]
 
 UNSEEN = "UNSEEN"
 
@@ -49,22 +49,24 @@ _BINS = {
 }
 
 
-class WindowThresholds(NamedTuple):
-    """Thresholds of a result that window counts are taken against (`estimation.md` 2.4).
+class Thresholds(Protocol):
+    """The two thresholds of a result that window counts are taken against; a `WindowReference` has them."""
 
-    Attributes:
-        error_proba: t_EP, the quantile 1 − r0 of out-of-fold error probability on the reference.
-        confidence: t_MC, the same rule on temperature-scaled confidence (counted below it).
-    """
+    @property
+    def threshold_ep(self) -> float:
+        """Error probability: units above it are counted (`estimation.md` 2.4)."""
+        ...
 
-    error_proba: float
-    confidence: float
+    @property
+    def threshold_mc(self) -> float:
+        """Tempered confidence: units below it are counted."""
+        ...
 
 
 def aggregate(
     rows: pl.DataFrame | pl.LazyFrame,
     *,
-    thresholds: Mapping[str, WindowThresholds] | None = None,
+    references: Mapping[str, Thresholds] | None = None,
     errors: bool = True,
 ) -> pl.DataFrame:
     """Aggregate inferences to the mergeable states of their hours.
@@ -76,7 +78,7 @@ def aggregate(
             `event_at` and `model_key`; of the columns `result_name, slice, latency_ms, batch_size, prediction,
             confidence, clock_skewed, is_invalid, error_proba, confidence_t, error_code, category, label` those that
             are missing count as null. Others are not read.
-        thresholds: Thresholds by result name. Counts against unknown thresholds are zero.
+        references: Window references by result name. Counts against unknown thresholds are zero.
         errors: False gives the basic metrics of every row, whatever its result (`result_name` null).
 
     Returns:
@@ -86,7 +88,7 @@ def aggregate(
         ContractError: A required column is missing.
     """
     source = _select_inputs(rows.lazy(), errors=errors)
-    prepared = source.select(*_group_keys(), *_row_values(thresholds or {}))
+    prepared = source.select(*_group_keys(), *_row_values(references or {}))
     grouped, coded = pl.collect_all([_group(prepared), _group_codes(prepared)])
     if grouped.is_empty():
         return empty_states()
@@ -116,7 +118,7 @@ def _group_keys() -> list[pl.Expr]:
     ]
 
 
-def _row_values(thresholds: Mapping[str, WindowThresholds]) -> list[pl.Expr]:
+def _row_values(thresholds: Mapping[str, Thresholds]) -> list[pl.Expr]:
     invalid = pl.col("is_invalid").fill_null(value=False) | pl.col("confidence").is_nan().fill_null(value=False)
     risk = _on_grid(pl.when(~invalid).then(_finite("error_proba")), PROBABILITY_STEP)
     wrong = pl.col("label") != pl.col("prediction")
@@ -135,9 +137,9 @@ def _row_values(thresholds: Mapping[str, WindowThresholds]) -> list[pl.Expr]:
         _on_grid(_finite("latency_ms"), LATENCY_STEP_MS).alias("latency"),
         _on_grid(_finite("confidence"), PROBABILITY_STEP).alias("confidence"),
         risk.alias("risk"),
-        _on_grid(pl.when(risk.is_not_null()).then(_finite("confidence_t")), PROBABILITY_STEP).alias("confidence_t"),
-        over.alias("n_over_threshold"),
-        below.alias("n_below_confidence"),
+        _on_grid(pl.when(risk.is_not_null()).then(_tempered()), PROBABILITY_STEP).alias("confidence_t"),
+        (over & risk.is_not_null()).alias("n_over_threshold"),
+        (below & risk.is_not_null()).alias("n_below_confidence"),
         wrong.alias("wrong"),
         pl.col("error_code"),
         pl.col("category"),
@@ -147,14 +149,14 @@ def _row_values(thresholds: Mapping[str, WindowThresholds]) -> list[pl.Expr]:
     ]
 
 
-def _threshold_flags(thresholds: Mapping[str, WindowThresholds]) -> tuple[pl.Expr, pl.Expr]:
-    risk, confidence = pl.col("error_proba").cast(pl.Float64), pl.col("confidence_t").cast(pl.Float64)
+def _threshold_flags(thresholds: Mapping[str, Thresholds]) -> tuple[pl.Expr, pl.Expr]:
+    risk, confidence = pl.col("error_proba").cast(pl.Float64), _tempered()
     over, below = pl.lit(value=False), pl.lit(value=False)
     for name, limits in thresholds.items():
         mine = pl.col("result_name") == name
-        over = pl.when(mine).then(risk > limits.error_proba).otherwise(over)
-        below = pl.when(mine).then(confidence < limits.confidence).otherwise(below)
-    return over & risk.is_finite(), below & risk.is_finite()
+        over = pl.when(mine).then(risk > limits.threshold_ep).otherwise(over)
+        below = pl.when(mine).then(confidence < limits.threshold_mc).otherwise(below)
+    return over, below
 
 
 def _group(prepared: pl.LazyFrame) -> pl.LazyFrame:
@@ -234,7 +236,7 @@ def _finish(states: pl.DataFrame) -> pl.DataFrame:
         )
         .with_columns(pl.when(has_result).then(pl.col(name)).alias(name) for name in error_columns)
         .select(STATE_SCHEMA.names())
-        .cast(dict(STATE_SCHEMA))
+        .cast(STATE_SCHEMA)
         .sort(KEY)
     )
 
@@ -242,6 +244,11 @@ def _finish(states: pl.DataFrame) -> pl.DataFrame:
 def _on_grid(value: pl.Expr, step: float) -> pl.Expr:
     """Round to a binary grid so that sums do not depend on the order of addition (see `_state`)."""
     return (value.cast(pl.Float64) / step).round(0) * step
+
+
+def _tempered() -> pl.Expr:
+    """Tempered confidence; rows scored before it was kept fall back to the raw one (temperature 1)."""
+    return pl.coalesce(_finite("confidence_t"), _finite("confidence"))
 
 
 def _finite(column: str) -> pl.Expr:

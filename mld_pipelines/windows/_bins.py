@@ -32,9 +32,7 @@ __all__ = [
 LATENCY_BINS = 64
 _PER_DOUBLING = 3
 _LOWEST_LOG2 = -6
-LATENCY_EDGES_MS: tuple[float, ...] = tuple(
-    2.0 ** (_LOWEST_LOG2 + i / _PER_DOUBLING) for i in range(LATENCY_BINS - 1)
-)
+LATENCY_EDGES_MS: tuple[float, ...] = tuple(2.0 ** (_LOWEST_LOG2 + i / _PER_DOUBLING) for i in range(LATENCY_BINS - 1))
 #: A quantile read from the histogram is the geometric middle of its bin: within 2^(1/6) - 1 = 12.2 % of the exact one
 #: for latencies between the inner edges.
 LATENCY_RELATIVE_ERROR = 2.0 ** (0.5 / _PER_DOUBLING) - 1.0
@@ -70,7 +68,9 @@ def batch_bin(column: str) -> pl.Expr:
     return pl.when(size >= 1).then(size.log(2).floor().clip(0, BATCH_BINS - 1)).cast(pl.Int16)
 
 
-def latency_quantiles(histogram: Sequence[int], levels: Sequence[float], *, largest: float | None) -> list[float | None]:
+def latency_quantiles(
+    histogram: Sequence[int], levels: Sequence[float], *, largest: float | None
+) -> list[float | None]:
     """Return latency quantiles in ms from a 64-bin histogram (nearest rank, geometric middle of the bin).
 
     Args:
