@@ -22,6 +22,12 @@ from mld_pipelines.tables.landing import (
     LANDING_REQUESTS,
     LANDING_TRACES,
 )
+from mld_pipelines.tables.monitoring import (
+    MONITORING_ALERTS,
+    MONITORING_CODES,
+    MONITORING_SCORED,
+    MONITORING_WINDOWS,
+)
 from mld_pipelines.tables.ops import OPS_MODELS, OPS_PINS, OPS_PROMOTIONS, OPS_QUALITY, OPS_QUARANTINE
 from mld_pipelines.tables.traces import TRACES_INPUTS
 
@@ -41,6 +47,10 @@ CATALOGUE: dict[str, TableSpec] = {
         EVALUATION_ISSUES,
         ESTIMATORS_MODELS,
         EVALUATION_RESULTS,
+        MONITORING_SCORED,
+        MONITORING_WINDOWS,
+        MONITORING_CODES,
+        MONITORING_ALERTS,
         OPS_MODELS,
         OPS_QUALITY,
         OPS_QUARANTINE,
@@ -64,6 +74,10 @@ __all__ = [
     "LANDING_RECEIPTS",
     "LANDING_REQUESTS",
     "LANDING_TRACES",
+    "MONITORING_ALERTS",
+    "MONITORING_CODES",
+    "MONITORING_SCORED",
+    "MONITORING_WINDOWS",
     "OPS_MODELS",
     "OPS_PINS",
     "OPS_PROMOTIONS",

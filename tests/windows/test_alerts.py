@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
@@ -22,6 +21,9 @@ from mld_pipelines.windows import (
     roll_up,
     run_failure_alert,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 START = datetime(2026, 5, 1, tzinfo=UTC)
 ESTIMATE = [rule for rule in DEFAULT_RULES if rule.name == "estimated_error_rate"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from datetime import date, timedelta
 
 import pytest
@@ -25,7 +26,7 @@ def test_ranges_hold_exactly_the_touched_days_once(touched: list[date]) -> None:
 @given(days)
 def test_ranges_are_newest_first_and_never_adjacent(touched: list[date]) -> None:
     ranges = plan_days(touched, limit=100)
-    for (first, _), (_, older_last) in zip(ranges, ranges[1:], strict=False):
+    for (first, _), (_, older_last) in itertools.pairwise(ranges):
         assert first - older_last > timedelta(days=1)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import polars as pl
@@ -23,7 +24,7 @@ def test_any_split_and_order_of_the_rows_merges_to_equal_states(
     shuffled = rows[list(order)]
     cuts = sorted(data.draw(st.lists(st.integers(0, len(rows)), max_size=4)))
     bounds = [0, *cuts, len(rows)]
-    parts = [aggregate(shuffled[a:b], references=limits) for a, b in zip(bounds, bounds[1:], strict=False)]
+    parts = [aggregate(shuffled[a:b], references=limits) for a, b in itertools.pairwise(bounds)]
     assert merge(parts).equals(whole)
 
 
