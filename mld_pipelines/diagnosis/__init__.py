@@ -2,7 +2,30 @@
 
 from __future__ import annotations
 
+from mld_pipelines.diagnosis._aleatoric import (
+    AleatoricVerdicts,
+    UnitAmbiguity,
+    find_aleatoric,
+    unit_ambiguity,
+)
 from mld_pipelines.diagnosis._bank import Bank, Head, ReferenceUnits, hash_keys, select_bank
+from mld_pipelines.diagnosis._categories import (
+    ALEATORIC,
+    CATEGORIES,
+    CRITICAL,
+    HOTSPOT,
+    OPERATIONAL,
+    REASONS,
+    RECESSIVE,
+    STABLE,
+    CodeCounts,
+    Verdicts,
+    atc_threshold,
+    categorise,
+    category_counts,
+    count_codes,
+    jeffreys_interval,
+)
 from mld_pipelines.diagnosis._codebook import (
     UNCODED,
     UNSEEN,
@@ -18,6 +41,10 @@ from mld_pipelines.diagnosis._fit import EstimatorFit, fit_estimator
 from mld_pipelines.diagnosis._linking import CodeLink, link_codes
 from mld_pipelines.diagnosis._policy import ALGORITHM_VERSION, LEVELS, Policy
 from mld_pipelines.diagnosis._projection import Projection, fit_projection
+from mld_pipelines.diagnosis._recommendations import (
+    Recommendation,
+    recommend,
+)
 from mld_pipelines.diagnosis._scorer import ProductionScorer, ScoredUnits
 from mld_pipelines.diagnosis._scores import SCORE_MEANINGS, SCORE_NAMES, CodeRates, RiskScorer
 from mld_pipelines.diagnosis._temperature import fit_temperature, tempered_confidence
@@ -25,15 +52,25 @@ from mld_pipelines.diagnosis._window import WindowReference, WindowState, fit_wi
 from mld_pipelines.diagnosis._window_estimate import Opinions, WindowEstimate, estimate_window
 
 __all__ = [
+    "ALEATORIC",
     "ALGORITHM_VERSION",
+    "CATEGORIES",
+    "CRITICAL",
+    "HOTSPOT",
     "LEVELS",
+    "OPERATIONAL",
+    "REASONS",
+    "RECESSIVE",
     "SCORE_MEANINGS",
     "SCORE_NAMES",
+    "STABLE",
     "UNCODED",
     "UNSEEN",
     "UNSEEN_INDEX",
+    "AleatoricVerdicts",
     "Bank",
     "CodeAssignment",
+    "CodeCounts",
     "CodeLink",
     "CodeRates",
     "Codebook",
@@ -47,16 +84,24 @@ __all__ = [
     "ProductionScorer",
     "Projection",
     "Reason",
+    "Recommendation",
     "ReferenceUnits",
     "RiskScorer",
     "ScoredUnits",
+    "UnitAmbiguity",
+    "Verdicts",
     "WindowEstimate",
     "WindowReference",
     "WindowState",
+    "atc_threshold",
+    "categorise",
+    "category_counts",
     "code_histogram",
     "code_number",
+    "count_codes",
     "cross_fit_codes",
     "estimate_window",
+    "find_aleatoric",
     "fit_codebook",
     "fit_estimator",
     "fit_projection",
@@ -64,11 +109,14 @@ __all__ = [
     "fit_window_reference",
     "grow",
     "hash_keys",
+    "jeffreys_interval",
     "link_codes",
     "needs_growth",
+    "recommend",
     "refit_warm",
     "select_bank",
     "tempered_confidence",
+    "unit_ambiguity",
     "unseen_excess",
     "window_state",
 ]
