@@ -1,0 +1,71 @@
+"""The lake as a Dagster resource."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from pydantic import Field, PrivateAttr
+
+from mld_pipelines import __version__, settings
+from mld_pipelines.lake import Lake
+from resources._keys import asset_key
+from resources._receipts import table_metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import polars as pl
+
+    from mld_pipelines.tables import TableSpec
+
+__all__ = ["LakeResource"]
+
+
+class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """Opens the lake and turns what was written into materialisations, the same way for every table."""
+
+    root: str = Field(
+        default="",
+        description="Path, file:// or s3:// URI of the lake; empty takes MLD_API_ENDPOINT, then the state directory.",
+    )
+    _lake: Lake | None = PrivateAttr(default=None)
+
+    def open(self) -> Lake:
+        """Return the lake, one handle per resource instance."""
+        if self._lake is None:
+            self._lake = Lake(settings.lake_uri(self.root or None), code_version=__version__)
+        return self._lake
+
+    def result(
+        self,
+        spec: TableSpec,
+        *,
+        version: int | None,
+        rows: int,
+        frame: pl.DataFrame | None = None,
+        partition: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> dg.MaterializeResult[Any]:
+        """Return the materialisation of one table: counts, address, version, schema, preview and data version.
+
+        Args:
+            spec: The table.
+            version: Delta version that holds the rows; None when nothing was ever written.
+            rows: Rows of the partition, or of the table where it has none.
+            frame: Rows of which ten are shown.
+            partition: Materialised partition or range; None for tables without.
+            metadata: More metadata of this asset.
+        """
+        common = table_metadata(
+            spec, uri=self.uri(spec), version=version, rows=rows, frame=frame, partitioned=partition is not None
+        )
+        return dg.MaterializeResult(
+            asset_key=asset_key(spec),
+            metadata={**common, **(metadata or {})},
+            data_version=dg.DataVersion(f"delta:{version}") if version is not None else None,
+        )
+
+    def uri(self, spec: TableSpec) -> str:
+        """Return where a table lies."""
+        return f"{settings.lake_uri(self.root or None).rstrip('/')}/{spec.name}"

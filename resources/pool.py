@@ -1,0 +1,36 @@
+"""The worker pool of trace runs as a Dagster resource."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import dagster as dg
+from pydantic import Field
+
+from mld_pipelines.compute import PoolPolicy
+
+__all__ = ["PoolResource"]
+
+
+class PoolResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """How platform runs use workers: in this process, or as Ray actors on this machine."""
+
+    backend: Literal["auto", "inline", "local"] = Field(
+        default="auto", description="`local` starts Ray actors, `inline` none; `auto` is local above one batch."
+    )
+    size: int | None = Field(default=None, description="Workers; empty takes what Ray has free.")
+    num_cpus: float = Field(default=1.0, description="CPUs that one worker holds for its whole life.")
+    num_gpus: float = Field(default=0.0, description="GPU share one worker holds: 0.5 puts two on a card.")
+    max_attempts: int = Field(default=3, description="Times a batch may fail before it is quarantined.")
+    batch_timeout_s: float = Field(default=600.0, description="Seconds one batch may take before its worker is killed.")
+
+    def policy(self) -> PoolPolicy:
+        """Return the settings as the compute room wants them."""
+        return PoolPolicy(
+            backend=self.backend,
+            size=self.size,
+            num_cpus=self.num_cpus,
+            num_gpus=self.num_gpus,
+            max_attempts=self.max_attempts,
+            batch_timeout_s=self.batch_timeout_s,
+        )
