@@ -1,0 +1,8 @@
+"""The only code that touches Delta tables: `Lake` reads, appends, replaces, commits exactly once, maintains."""
+
+from __future__ import annotations
+
+from mld_pipelines.lake._lake import Lake
+from mld_pipelines.lake._values import Batch, Commit, Compaction, Provenance, Vacuum
+
+__all__ = ["Batch", "Commit", "Compaction", "Lake", "Provenance", "Vacuum"]

@@ -1,0 +1,98 @@
+"""Rows that break their table's contract: kept in `ops/quarantine` with the reason, exactly once."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from mld_pipelines.tables import OPS_QUARANTINE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mld_pipelines.tables import TableSpec
+
+__all__ = ["content_stream", "mark_name", "quarantine_rows", "whole_batch"]
+
+_OWN_PAYLOADS = 1000
+"""Rows of one batch that get a payload of their own (each repeats the schema, a few kB); above, one shared payload."""
+
+_WHOLE_BATCH = -1
+
+
+def mark_name(table: str, stream: str) -> str:
+    """Return the transaction under which a stream's refused rows are counted."""
+    return f"{table}|{stream}"
+
+
+def content_stream(frame: pl.DataFrame) -> str:
+    """Return a stream name made from the rows themselves, for writes that belong to no stream."""
+    return "content:" + hashlib.sha256(_ipc(frame)).hexdigest()[:32]
+
+
+def quarantine_rows(spec: TableSpec, stream: str, seq: int, invalid: pl.DataFrame) -> pl.DataFrame:
+    """Return refused rows as rows of `ops/quarantine`.
+
+    Args:
+        spec: Table the rows were meant for.
+        stream: Stream of the batch.
+        seq: Number of the batch.
+        invalid: `Checked.invalid`, in the batch's order.
+    """
+    rows = invalid.drop("_rule", "_reason")
+    numbers = rows["row"].cast(pl.Int64) if "row" in rows.columns else pl.Series(range(rows.height), dtype=pl.Int64)
+    single = rows.height <= _OWN_PAYLOADS
+    payloads = [_ipc(rows[i]) for i in range(rows.height)] if single else [None] * rows.height
+    frame = _frame(
+        spec,
+        stream,
+        seq,
+        {
+            "row": numbers.to_list(),
+            "model_key": rows["model_key"].to_list() if "model_key" in rows.columns else [None] * rows.height,
+            "rule": invalid["_rule"].to_list(),
+            "reason": invalid["_reason"].to_list(),
+            "payload": payloads,
+        },
+    )
+    if single:
+        return frame
+    note = f"{rows.height} rows of one batch broke the contract; this payload holds all of them"
+    shared: dict[str, list[Any]] = {
+        "row": [_WHOLE_BATCH],
+        "rule": ["batch|shared"],
+        "reason": [note],
+        "payload": [_ipc(rows)],
+    }
+    return pl.concat([frame, _frame(spec, stream, seq, shared)])
+
+
+def whole_batch(spec: TableSpec, stream: str, seq: int, frame: pl.DataFrame, reason: str) -> pl.DataFrame:
+    """Return a batch that does not have the table's columns as one row of `ops/quarantine`."""
+    row: dict[str, list[Any]] = {
+        "row": [_WHOLE_BATCH],
+        "rule": ["batch|schema"],
+        "reason": [reason],
+        "payload": [_ipc(frame)],
+    }
+    return _frame(spec, stream, seq, row)
+
+
+def _frame(spec: TableSpec, stream: str, seq: int, rows: Mapping[str, list[Any]]) -> pl.DataFrame:
+    now = datetime.now(UTC)
+    same = {"stream_id": stream, "seq": seq, "table": spec.name, "quarantined_at": now, "ingest_day": now.date()}
+    columns = {**{name: [value] * len(rows["rule"]) for name, value in same.items()}, **rows}
+    columns["row"] = [_WHOLE_BATCH if number is None else number for number in columns["row"]]
+    return OPS_QUARANTINE.align(
+        pl.DataFrame(columns, schema={name: OPS_QUARANTINE.column(name).data_type for name in columns})
+    )
+
+
+def _ipc(frame: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.write_ipc_stream(buffer)
+    return buffer.getvalue()
