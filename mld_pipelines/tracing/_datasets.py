@@ -1,0 +1,127 @@
+"""What a dataset factory may return, and reading a range of it."""
+
+from __future__ import annotations
+
+import itertools
+import operator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mld_pipelines.compute import resolve
+from mld_pipelines.exceptions import ConfigurationError, InvalidInputError
+from mld_pipelines.records import normalise_input_ids
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+__all__ = ["DatasetReader", "Examples", "LabeledDataset", "open_dataset"]
+
+
+@dataclass(frozen=True, slots=True)
+class LabeledDataset:
+    """Labelled inputs and what turns them into what the model takes.
+
+    A factory may return this or `items` alone (then an attribute `preprocess` of it is used, if there is one).
+
+    Attributes:
+        items: Sized and indexable, or iterable: `(input, label)` or `(input, label, input_id)`. Without an id, the
+            position is the id. An iterable must give the same items in the same order each time.
+        preprocess: Called with a whole collated batch of raw inputs before the model.
+    """
+
+    items: Sequence[Any] | Iterable[Any]
+    preprocess: Callable[[Any], Any] | None = None
+
+
+class Examples(NamedTuple):
+    """A range of a dataset: raw inputs (not collated), class labels and input ids."""
+
+    inputs: list[Any]
+    labels: list[int]
+    input_ids: list[str]
+
+
+def open_dataset(factory: str, params: Mapping[str, Any] | None = None) -> DatasetReader:
+    """Call a dataset factory and return a reader of what it made.
+
+    Args:
+        factory: `module:function`.
+        params: Keyword arguments of the factory.
+
+    Raises:
+        ConfigurationError: The factory cannot be imported, or made something that is no dataset.
+    """
+    made = resolve(factory)(**(params or {}))
+    if not isinstance(made, LabeledDataset):
+        made = LabeledDataset(made, getattr(made, "preprocess", None))
+    return DatasetReader(made, name=factory)
+
+
+class DatasetReader:
+    """Reads ranges of a dataset, whichever of the two shapes it has.
+
+    Args:
+        dataset: The dataset.
+        name: How messages call it.
+
+    Raises:
+        ConfigurationError: Its items are neither indexable nor repeatedly iterable.
+    """
+
+    def __init__(self, dataset: LabeledDataset, *, name: str) -> None:
+        items = dataset.items
+        self.preprocess = dataset.preprocess
+        self._items: Any = items
+        self._name = name
+        # torch's IterableDataset inherits a __getitem__ that only raises
+        streams = any(base.__name__ == "IterableDataset" for base in type(items).__mro__)
+        self._indexable = not streams and hasattr(items, "__len__") and hasattr(items, "__getitem__")
+        self._iterator: Iterator[Any] | None = None
+        self._position = 0
+        if not self._indexable and (not hasattr(items, "__iter__") or iter(items) is items):
+            raise ConfigurationError(
+                f"dataset {name!r} returned a {type(items).__name__}; return something with __len__ and __getitem__, "
+                "or an iterable that can be started again (a one-time generator cannot)."
+            )
+
+    def __len__(self) -> int:
+        """Return the number of items; an iterable without a length is run through once."""
+        if hasattr(self._items, "__len__"):
+            return len(self._items)
+        return sum(1 for _ in self._items)
+
+    def read(self, start: int, stop: int) -> Examples:
+        """Return the items of a range.
+
+        Raises:
+            InvalidInputError: An item is not `(input, label[, input_id])`, a label is no integer, or the dataset ended
+                before `stop`.
+        """
+        items = [self._items[index] for index in range(start, stop)] if self._indexable else self._advance(start, stop)
+        if len(items) != stop - start:
+            raise InvalidInputError(f"dataset {self._name!r} ended at {start + len(items)}, before item {stop}.")
+        parts = [self._parts(index, item) for index, item in enumerate(items, start)]
+        inputs, labels, ids = zip(*parts, strict=True) if parts else ((), (), ())
+        return Examples(list(inputs), list(labels), normalise_input_ids(list(ids), len(parts)))
+
+    def _advance(self, start: int, stop: int) -> list[Any]:
+        if self._iterator is None or start < self._position:
+            self._iterator, self._position = iter(self._items), 0
+        items = list(itertools.islice(self._iterator, start - self._position, stop - self._position))
+        self._position = start + len(items)
+        return items
+
+    def _parts(self, index: int, item: Any) -> tuple[Any, int, Any]:  # noqa: ANN401 - the user's own types
+        if not isinstance(item, (tuple, list)) or len(item) not in {2, 3}:
+            size = f" of {len(item)}" if isinstance(item, (tuple, list)) else ""
+            raise InvalidInputError(
+                f"item {index} of dataset {self._name!r} is a {type(item).__name__}{size}; it must be (input, label) "
+                "or (input, label, input_id)."
+            )
+        label = item[1].item() if hasattr(item[1], "item") else item[1]
+        try:
+            return item[0], operator.index(label), item[2] if len(item) == 3 else str(index)
+        except TypeError as error:
+            raise InvalidInputError(
+                f"label {label!r} of item {index} of dataset {self._name!r} is no class index (an integer)."
+            ) from error

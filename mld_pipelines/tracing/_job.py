@@ -1,0 +1,96 @@
+"""Everything that decides which rows a trace run makes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mld_pipelines.compute import WorkerSpec
+from mld_pipelines.exceptions import InvalidInputError
+from mld_pipelines.records import uuid7
+from mld_pipelines.tracing._datasets import open_dataset
+from mld_pipelines.tracing._seeds import seeded
+
+if TYPE_CHECKING:
+    from mld_pipelines.compute import PoolPolicy
+    from mld_pipelines.tracing._registry import Registration
+
+__all__ = ["TraceJob"]
+
+_WORKER = "mld_pipelines.tracing._worker:ClassificationTraceWorker"
+
+
+@dataclass(frozen=True, slots=True)
+class TraceJob:
+    """A registered model over a registered dataset.
+
+    Attributes:
+        model: The model's registration.
+        dataset: The dataset's registration.
+        dataset_type: Name of the dataset in the traces.
+        n_epoch: Epoch of the traces.
+        batch_size: Items per forward pass.
+        seed: Seeds whatever is random in the factories and the model.
+
+    Raises:
+        InvalidInputError: A value is out of range.
+    """
+
+    model: Registration
+    dataset: Registration
+    dataset_type: str
+    n_epoch: int | None
+    batch_size: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        """Refuse values that the traces cannot hold."""
+        if self.batch_size < 1:
+            raise InvalidInputError(f"batch_size is {self.batch_size!r}; it must be at least 1. Nothing was recorded.")
+        if not self.dataset_type.strip():
+            raise InvalidInputError("dataset_type is empty; name the dataset, e.g. 'val'. Nothing was recorded.")
+        if self.n_epoch is not None and self.n_epoch < 0:
+            raise InvalidInputError(f"n_epoch is {self.n_epoch!r}; it must be None or at least 0.")
+
+    def stream_id(self, run_key: str | None) -> str:
+        """Return a new id, or one that the same job under the same key always gets."""
+        if run_key is None:
+            return uuid7()
+        parts: list[object] = [run_key, self.dataset_type, self.n_epoch, self.batch_size, self.seed]
+        parts.append(self.model.model_key)
+        parts += [part for entry in (self.model, self.dataset) for part in (entry.factory, dict(entry.params))]
+        return "run-" + hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+    def worker(self, policy: PoolPolicy) -> WorkerSpec:
+        """Return the name of the worker and its parameters."""
+        return WorkerSpec(
+            _WORKER,
+            {
+                "model_factory": self.model.factory,
+                "model_params": dict(self.model.params),
+                "dataset_factory": self.dataset.factory,
+                "dataset_params": dict(self.dataset.params),
+                "seed": self.seed,
+                "device": "cuda" if policy.num_gpus else None,
+            },
+        )
+
+    def count_items(self) -> int:
+        """Return the size of the dataset, built here once.
+
+        Raises:
+            InvalidInputError: It is empty.
+        """
+        with seeded(self.seed):
+            items = len(open_dataset(self.dataset.factory, self.dataset.params))
+        if not items:
+            raise InvalidInputError(
+                f"dataset {self.dataset.name!r} ({self.dataset.factory}) has no items; nothing was recorded."
+            )
+        return items
+
+    def ranges(self, items: int) -> list[tuple[int, int]]:
+        """Return (start, stop) of every batch."""
+        return [(start, min(start + self.batch_size, items)) for start in range(0, items, self.batch_size)]

@@ -1,0 +1,179 @@
+"""From a worker's numpy columns to rows of landing, committed in order and exactly once."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from mld_pipelines import __version__
+from mld_pipelines.lake import Batch
+from mld_pipelines.tables import LANDING_MODELS, LANDING_TRACES, OPS_QUARANTINE, VECTOR, TableSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mld_pipelines.compute import BatchResult
+    from mld_pipelines.lake import Lake, Provenance
+    from mld_pipelines.tracing._job import TraceJob
+
+__all__ = ["TraceWriter", "deliver"]
+
+_FLUSH_BYTES = 32 * 2**20
+"""Rows held before a commit: a Delta commit costs 10-30 ms, and files of 32 MB need no compaction soon."""
+
+_SCALARS = ("fingerprint", "output_kind", "output_evidence", "feature_layer")
+_VECTORS = ("logits", "probs", "feature")
+
+
+def deliver(spec: TableSpec, columns: Mapping[str, Any], *, stream_id: str, seq: int) -> pl.DataFrame:
+    """Return rows of a landing table: the given columns plus how and when they arrived.
+
+    Args:
+        spec: A landing table.
+        columns: Lists or series of one length, by column name.
+        stream_id: Stream of the rows.
+        seq: Batch of the rows within the stream.
+    """
+    schema = spec.polars_schema
+    frame = pl.DataFrame([pl.Series(name, values, dtype=schema[name]) for name, values in columns.items()])
+    now = datetime.now(UTC)
+    return spec.align(
+        frame.with_columns(
+            pl.lit(stream_id).alias("stream_id"),
+            pl.lit(seq, dtype=pl.Int64).alias("seq"),
+            pl.int_range(pl.len(), dtype=pl.Int32).alias("row"),
+            pl.lit(now, dtype=schema["ingested_at"]).alias("ingested_at"),
+            pl.lit(now.date()).alias("ingest_day"),
+            pl.lit(__version__).alias("sdk_version"),
+        )
+    )
+
+
+def _vectors(name: str, values: NDArray[np.float32]) -> pl.Series:
+    """Return an (n, d) array as a list column without touching its values one by one."""
+    series = pl.Series(name, values.reshape(-1), dtype=pl.Float32)
+    return series.reshape(values.shape).cast(VECTOR)
+
+
+@dataclass(slots=True)
+class TraceWriter:
+    """Takes results in any order and commits them in the order of the dataset.
+
+    `Lake.commit_once` remembers the highest batch number of a stream, so batches must be committed in order; a result
+    that comes early waits here. A failed batch becomes one row of `ops/quarantine`, committed before any later batch,
+    so that a killed driver never forgets it.
+
+    Attributes:
+        lake: Where to write.
+        job: Whose rows these are.
+        items: Size of the dataset.
+        stream_id: Stream of the rows.
+        provenance: Written with every commit.
+        next_seq: First batch that is not committed yet.
+        fingerprints: Fingerprints of the weights seen.
+        failures: Reasons of the batches given up, by batch number.
+    """
+
+    lake: Lake
+    job: TraceJob
+    items: int
+    stream_id: str
+    provenance: Provenance | None = None
+    next_seq: int = 0
+    fingerprints: set[str] = field(default_factory=set)
+    failures: dict[int, str] = field(default_factory=dict)
+    _waiting: dict[int, BatchResult] = field(default_factory=dict)
+    _rows: list[Batch] = field(default_factory=list)
+    _quarantine: list[Batch] = field(default_factory=list)
+    _bytes: int = 0
+
+    def take(self, seq: int, result: BatchResult) -> None:
+        """Take the result of a batch; commit when enough rows are together."""
+        if "model_facts" in result.columns:  # every worker sends them once, with its first result
+            self._describe_model(result.columns)
+        self._waiting[seq] = result
+        while (ready := self._waiting.pop(self.next_seq, None)) is not None:
+            self._release(self.next_seq, ready)
+            self.next_seq += 1
+        if self._bytes >= _FLUSH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Commit what is held: failures first, rows last."""
+        if self._quarantine:
+            self.lake.commit_once(OPS_QUARANTINE, self._quarantine, provenance=self.provenance)
+        if self._rows:
+            self.lake.commit_once(LANDING_TRACES, self._rows, provenance=self.provenance)
+        self._rows, self._quarantine, self._bytes = [], [], 0
+
+    def _release(self, seq: int, result: BatchResult) -> None:
+        if result.reason is not None:
+            self.failures[seq] = result.reason
+            # its own mark: the lake quarantines single rows of this stream too
+            self._quarantine.append(Batch(f"{self.stream_id}#batches", seq, self._failure(seq, result)))
+            return
+        frame = self._frame(seq, result.columns)
+        self._bytes += int(frame.estimated_size())
+        self._rows.append(Batch(self.stream_id, seq, frame))
+
+    def _frame(self, seq: int, columns: Mapping[str, NDArray[Any]]) -> pl.DataFrame:
+        n = len(columns["input_id"])
+        constants = {
+            "dataset_type": self.job.dataset_type,
+            "n_epoch": self.job.n_epoch,
+            "model_name": self.job.model.model_name,
+            "version_name": self.job.model.version_name,
+            "model_key": self.job.model.model_key,
+            "task": "classification",
+            "framework": "torch",
+            **{name: str(columns[name][0]) or None for name in _SCALARS},
+        }
+        plain = ("input_id", "input_hash", "label", "captured_at", "prediction", "confidence")
+        values: dict[str, Any] = {name: [value] * n for name, value in constants.items()}
+        values |= {name: columns[name].tolist() for name in plain if name in columns}
+        values |= {name: _vectors(name, columns[name]) for name in _VECTORS if name in columns}
+        return deliver(LANDING_TRACES, values, stream_id=self.stream_id, seq=seq)
+
+    def _failure(self, seq: int, result: BatchResult) -> pl.DataFrame:
+        now = datetime.now(UTC)
+        start, stop = self.job.ranges(self.items)[seq]
+        row = {
+            "stream_id": self.stream_id,
+            "seq": seq,
+            "row": -1,
+            "table": LANDING_TRACES.name,
+            "model_key": self.job.model.model_key,
+            "rule": "batch|worker",
+            "reason": f"items {start} to {stop - 1} of {self.job.dataset_type!r}, given up "
+            f"after {result.attempts} attempts: {result.reason}",
+            "quarantined_at": now,
+            "ingest_day": now.date(),
+        }
+        schema = {name: OPS_QUARANTINE.column(name).data_type for name in row}
+        return OPS_QUARANTINE.align(pl.DataFrame([row], schema=schema))
+
+    def _describe_model(self, columns: Mapping[str, NDArray[Any]]) -> None:
+        """Write `landing/models` before the first row that refers to it."""
+        fingerprint = str(columns["fingerprint"][0])
+        if fingerprint in self.fingerprints:
+            return
+        row = {
+            "model_key": self.job.model.model_key,
+            "fingerprint": fingerprint,
+            "task": "classification",
+            "first_seen": datetime.now(UTC),
+            "head": columns["model_head"].tobytes() if "model_head" in columns else None,
+            **json.loads(str(columns["model_facts"][0])),
+        }
+        values = {name: [value] for name, value in row.items()}
+        stream = f"{self.stream_id}#{fingerprint}"
+        frame = deliver(LANDING_MODELS, values, stream_id=self.stream_id, seq=len(self.fingerprints))
+        self.lake.commit_once(LANDING_MODELS, [Batch(stream, 0, frame)], provenance=self.provenance)
+        self.fingerprints.add(fingerprint)

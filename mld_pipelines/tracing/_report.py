@@ -1,0 +1,64 @@
+"""What a trace run reports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["TraceRunReport"]
+
+
+@dataclass(frozen=True, slots=True)
+class TraceRunReport:
+    """What a trace run did.
+
+    Attributes:
+        model_key: Model that was traced.
+        dataset_type: Name of the dataset in the traces.
+        n_epoch: Epoch of the traces.
+        items: Items of the dataset.
+        rows: Rows of this run in `landing/traces`.
+        batches: Batches of the dataset.
+        known_batches: Batches an earlier run of the same `run_key` had committed; they were not run again.
+        quarantined_batches: Batches given up in this run; reasons are in `failures` and in `ops/quarantine`.
+        failures: Reason by batch number.
+        stream_id: Stream of the rows.
+        receipt: The row of `landing/receipts` that completes the trace.
+        backend: `inline` or `local`.
+        workers: Number of workers.
+        seconds: Wall time.
+    """
+
+    model_key: str
+    dataset_type: str
+    n_epoch: int | None
+    items: int
+    rows: int
+    batches: int
+    known_batches: int
+    quarantined_batches: int
+    stream_id: str
+    receipt: Mapping[str, Any]
+    backend: str
+    workers: int
+    seconds: float
+    failures: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every item of the dataset is in the trace."""
+        return self.rows == self.items
+
+    @property
+    def summary(self) -> str:
+        """One line for logs and terminals."""
+        text = f"traced {self.rows} of {self.items} items of {self.dataset_type!r} for {self.model_key}"
+        text += f" in {self.seconds:.1f} s ({self.backend}, {self.workers} workers)"
+        if self.known_batches:
+            text += f"; {self.known_batches} of {self.batches} batches were known"
+        if self.quarantined_batches:
+            text += f"; {self.quarantined_batches} of {self.batches} batches quarantined"
+        return text

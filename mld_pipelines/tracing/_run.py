@@ -1,0 +1,166 @@
+"""Trace a registered model over a registered dataset on a pool of workers."""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from mld_pipelines.compute import PoolPolicy, open_pool
+from mld_pipelines.exceptions import WorkerPoolError
+from mld_pipelines.lake import Batch
+from mld_pipelines.tables import LANDING_RECEIPTS, LANDING_TRACES
+from mld_pipelines.tracing._job import TraceJob
+from mld_pipelines.tracing._landing import TraceWriter, deliver
+from mld_pipelines.tracing._progress import reporting
+from mld_pipelines.tracing._registry import find_registration
+from mld_pipelines.tracing._report import TraceRunReport
+
+if TYPE_CHECKING:
+    from mld_pipelines.lake import Lake, Provenance
+    from mld_pipelines.tracing._progress import Progress
+
+__all__ = ["trace_run"]
+
+_log = logging.getLogger(__name__)
+
+_NOTED_FAILURES = 3
+"""Reasons quoted in a receipt; all of them are in `ops/quarantine`."""
+
+
+def trace_run(
+    lake: Lake,
+    model: str,
+    dataset: str,
+    *,
+    dataset_type: str,
+    n_epoch: int | None = None,
+    batch_size: int = 64,
+    pool: PoolPolicy | None = None,
+    progress: Progress = None,
+    seed: int = 0,
+    run_key: str | None = None,
+    provenance: Provenance | None = None,
+) -> TraceRunReport:
+    """Trace a registered model over a registered dataset and complete the trace with a receipt.
+
+    The rows are those a `ClassificationTracer` would have recorded. Workers build the model and the dataset themselves
+    and return numpy arrays; this process commits them in the order of the dataset. A batch that keeps failing becomes a
+    row of `ops/quarantine`; the run completes, and report and receipt say so.
+
+    Args:
+        lake: Where registrations are read and rows are written.
+        model: Name of a registered model.
+        dataset: Name of a registered dataset.
+        dataset_type: Name of the dataset in the traces, e.g. `val`.
+        n_epoch: Epoch of the weights, where that means something.
+        batch_size: Items per forward pass; also the unit of retry and quarantine (64 or more keeps a call of Ray's
+            1 ms small beside the work).
+        pool: How to run; the default is local Ray above one batch.
+        progress: Called with (finished batches, all batches); True draws a bar on the terminal.
+        seed: Seeds torch, numpy and random before building and, with the batch number, before every batch.
+        run_key: Repeating a run with the same key and arguments continues it instead of tracing again: batches already
+            committed are skipped. None makes every run a new trace.
+        provenance: Written with every commit, e.g. the Dagster run.
+
+    Raises:
+        NotFoundError: The model or the dataset is not registered.
+        ConfigurationError: A factory cannot be used.
+        InvalidInputError: The dataset is empty or an argument is out of range; nothing was recorded.
+        WorkerPoolError: No worker could be built, or every batch failed (no receipt is written then).
+    """
+    began = time.monotonic()
+    policy = PoolPolicy() if pool is None else pool
+    job = TraceJob(
+        model=find_registration(lake, model, kind="model"),
+        dataset=find_registration(lake, dataset, kind="dataset"),
+        dataset_type=dataset_type,
+        n_epoch=n_epoch,
+        batch_size=batch_size,
+        seed=seed,
+    )
+    items = job.count_items()
+    stream_id = job.stream_id(run_key)
+    mark = lake.mark(LANDING_TRACES, stream_id) if run_key is not None else None
+    known = 0 if mark is None else mark + 1
+    writer = TraceWriter(lake, job, items, stream_id, provenance, next_seq=known)
+    backend, workers = _run_batches(job, policy, writer, progress=progress)
+    receipt = _complete(lake, job, writer)
+    report = TraceRunReport(
+        model_key=job.model.model_key,
+        dataset_type=dataset_type,
+        n_epoch=n_epoch,
+        items=items,
+        rows=receipt["rows"],
+        batches=len(job.ranges(items)),
+        known_batches=known,
+        quarantined_batches=len(writer.failures),
+        stream_id=stream_id,
+        receipt=receipt,
+        backend=backend,
+        workers=workers,
+        seconds=time.monotonic() - began,
+        failures=dict(sorted(writer.failures.items())),
+    )
+    _log.info("%s", report.summary)
+    return report
+
+
+def _run_batches(job: TraceJob, policy: PoolPolicy, writer: TraceWriter, *, progress: Progress) -> tuple[str, int]:
+    """Run the batches that are not committed yet; return the backend and the number of workers."""
+    ranges, first = job.ranges(writer.items), writer.next_seq
+    todo = ranges[first:]
+    if not todo:
+        return "none", 0
+    with (
+        open_pool(job.worker(policy), policy, n_batches=len(todo)) as pool,
+        reporting(progress, total=len(ranges), done=first, title=f"trace {job.model.model_key}") as advance,
+    ):
+        backend, workers = pool.backend, pool.size
+        for result in pool.map({"start": start, "stop": stop} for start, stop in todo):
+            writer.take(first + result.index, result)
+            advance()
+    writer.flush()
+    return backend, workers
+
+
+def _complete(lake: Lake, job: TraceJob, writer: TraceWriter) -> dict[str, Any]:
+    """Write the receipt, last, from what the table really holds; return it."""
+    batches = len(job.ranges(writer.items))
+    rows = lake.scan(LANDING_TRACES, stream_id=writer.stream_id).select("fingerprint").collect()
+    if rows.is_empty():
+        reason = next(iter(writer.failures.values()), "every row broke the contract of landing/traces")
+        raise WorkerPoolError(
+            f"none of the {batches} batches could be traced, so there is no receipt; the failures are in "
+            f"ops/quarantine under stream {writer.stream_id}. First reason: {reason}"
+        )
+    missing = writer.items - rows.height
+    fingerprints = rows["fingerprint"].unique(maintain_order=True).to_list()
+    receipt = {
+        "model_key": job.model.model_key,
+        "dataset_type": job.dataset_type,
+        "n_epoch": job.n_epoch,
+        "purpose": "trace",
+        "state": "complete",
+        "last_seq": batches - 1,
+        "rows": rows.height,
+        "dropped": missing,
+        "fingerprint": fingerprints[-1],
+        "weights_changed": len(fingerprints) > 1,
+        "note": _note(writer, batches, missing),
+        "completed_at": datetime.now(UTC),
+    }
+    frame = deliver(LANDING_RECEIPTS, {k: [v] for k, v in receipt.items()}, stream_id=writer.stream_id, seq=0)
+    lake.commit_once(LANDING_RECEIPTS, [Batch(writer.stream_id, 0, frame)], provenance=writer.provenance)
+    stored = lake.scan(LANDING_RECEIPTS, stream_id=writer.stream_id).sort("seq").collect()
+    return dict(stored.row(-1, named=True))
+
+
+def _note(writer: TraceWriter, batches: int, missing: int) -> str | None:
+    if not missing:
+        return None
+    reasons = [f"batch {seq}: {reason}" for seq, reason in sorted(writer.failures.items())[:_NOTED_FAILURES]]
+    return "; ".join(
+        [f"{len(writer.failures)} of {batches} batches quarantined, {missing} items are missing", *reasons]
+    )
