@@ -1,0 +1,59 @@
+"""The one implementation of an evaluation: plan, compute, store, load. The SDK, the assets and the CLI call it."""
+
+from __future__ import annotations
+
+from mld_pipelines.evaluation._artifacts import load_baseline, load_scorer
+from mld_pipelines.evaluation._current import current_result, current_results, promote_result
+from mld_pipelines.evaluation._datasets import PRODUCTION, choose_decision_dataset
+from mld_pipelines.evaluation._epochs import EpochSpec, format_spec, parse_spec, resolve_epochs
+from mld_pipelines.evaluation._evaluate import Progress, compute, evaluate
+from mld_pipelines.evaluation._filters import Filters, filter_expression
+from mld_pipelines.evaluation._load import StoredResult, list_results, load_result, result_names
+from mld_pipelines.evaluation._plan import EvaluationPlan, known_models, plan
+from mld_pipelines.evaluation._production import SCORE_COLUMNS, labelled_production, latest_feedback, score_inferences
+from mld_pipelines.evaluation._promotion import Promotion, UnfinishedStream, promote, unfinished_streams
+from mld_pipelines.evaluation._store import Evaluation, remove_unbound, store
+from mld_pipelines.evaluation._summary import CATEGORY_RATIOS, METRIC_COLUMNS, METRIC_EXTRAS
+from mld_pipelines.evaluation._views import VIEW_COLUMNS, view
+
+__all__ = [
+    "CATEGORY_RATIOS",
+    "METRIC_COLUMNS",
+    "METRIC_EXTRAS",
+    "PRODUCTION",
+    "SCORE_COLUMNS",
+    "VIEW_COLUMNS",
+    "EpochSpec",
+    "Evaluation",
+    "EvaluationPlan",
+    "Filters",
+    "Progress",
+    "Promotion",
+    "StoredResult",
+    "UnfinishedStream",
+    "choose_decision_dataset",
+    "compute",
+    "current_result",
+    "current_results",
+    "evaluate",
+    "filter_expression",
+    "format_spec",
+    "known_models",
+    "labelled_production",
+    "latest_feedback",
+    "list_results",
+    "load_baseline",
+    "load_result",
+    "load_scorer",
+    "parse_spec",
+    "plan",
+    "promote",
+    "promote_result",
+    "remove_unbound",
+    "resolve_epochs",
+    "result_names",
+    "score_inferences",
+    "store",
+    "unfinished_streams",
+    "view",
+]

@@ -1,0 +1,111 @@
+"""Fitted artifacts as rows, and the way back to a production scorer."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from mld_pipelines.diagnosis import Codebook, ErrorEstimator, ProductionScorer, WindowReference
+from mld_pipelines.evaluation._load import list_results, load_result
+from mld_pipelines.exceptions import CorruptArtifactError
+from mld_pipelines.tables import ESTIMATORS_MODELS
+from mld_pipelines.windows import Baseline
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+
+    from mld_pipelines.evaluation._load import StoredResult
+    from mld_pipelines.lake import Lake
+
+__all__ = ["artifact_rows", "load_baseline", "load_scorer", "stored_codebooks"]
+
+
+def artifact_rows(values: Sequence[dict[str, Any]], *, created_at: datetime) -> pl.DataFrame:
+    """Return rows of `estimators/models` without their attempt columns; the id is the hash of the bytes."""
+    rows = [
+        value | {"artifact_id": hashlib.sha256(value["artifact"]).hexdigest(), "created_at": created_at}
+        for value in values
+    ]
+    schema = {name: ESTIMATORS_MODELS.column(name).data_type for name in rows[0]}
+    return pl.DataFrame(rows, schema=schema)
+
+
+def load_scorer(lake: Lake, result_name: str, *, n_epoch: int | None = None) -> ProductionScorer:
+    """Return the production scorer of a result.
+
+    Args:
+        lake: The lake.
+        result_name: A finished result.
+        n_epoch: Epoch whose estimator is wanted; None takes the latest of the result.
+
+    Raises:
+        UnknownResultError: No result has this name.
+        CorruptArtifactError: Its artifacts cannot be read.
+    """
+    stored = load_result(lake, result_name)
+    epoch = stored.row["epochs"][-1] if n_epoch is None else n_epoch
+    rows = _of_epoch(stored.artifacts(), epoch)
+    by_kind = {row["kind"]: row for row in rows.iter_rows(named=True)}
+    if missing := {"estimator", "window"} - set(by_kind):
+        raise CorruptArtifactError(
+            f"result {result_name!r} lacks the artifacts {sorted(missing)} of epoch {epoch}; evaluate the model again."
+        )
+    codebook = by_kind.get("codebook")
+    return ProductionScorer(
+        result_name=result_name,
+        estimator_version=by_kind["estimator"]["artifact_id"][:16],
+        fingerprint=by_kind["estimator"]["fingerprint"],
+        codebook=Codebook.from_bytes(codebook["artifact"]) if codebook else None,
+        estimator=ErrorEstimator.from_bytes(by_kind["estimator"]["artifact"]),
+        issues=_issues(stored, epoch),
+        window_reference=WindowReference.from_bytes(by_kind["window"]["artifact"]),
+    )
+
+
+def load_baseline(lake: Lake, result_name: str) -> Baseline:
+    """Return the reference counts that production is compared with, of the latest epoch of a result.
+
+    Raises:
+        UnknownResultError: No result has this name.
+    """
+    from dataclasses import replace
+
+    stored = load_result(lake, result_name)
+    rows = _of_epoch(stored.artifacts(), stored.row["epochs"][-1]).filter(pl.col("kind") == "window")
+    if rows.is_empty():
+        raise CorruptArtifactError(f"result {result_name!r} lacks its window artifact; evaluate the model again.")
+    return replace(Baseline.from_json(rows["parameters"][0]), result_name=result_name)
+
+
+def stored_codebooks(lake: Lake, model_name: str, *, current: str | None) -> Iterator[Codebook]:
+    """Yield the codebooks of a model's finished results, the current result's first, then newest first.
+
+    Args:
+        lake: The lake.
+        model_name: All versions of this model are searched: `Codebook.fits` decides.
+        current: The model's current result.
+    """
+    results = list_results(lake).filter(pl.col("model_key").str.split("@").list.first() == model_name)
+    names = results.sort("created_at", descending=True)["result_name"].to_list()
+    seen: set[str] = set()
+    for name in sorted(names, key=lambda name: name != current):
+        books = load_result(lake, name).artifacts().filter(pl.col("kind") == "codebook")
+        for row in books.sort("n_epoch", descending=True, nulls_last=True).iter_rows(named=True):
+            if row["artifact_id"] not in seen:
+                seen.add(row["artifact_id"])
+                yield Codebook.from_bytes(row["artifact"])
+
+
+def _of_epoch(rows: pl.DataFrame, epoch: int | None) -> pl.DataFrame:
+    return rows.filter(pl.col("n_epoch").eq_missing(pl.lit(epoch, dtype=pl.Int64)))
+
+
+def _issues(stored: StoredResult, epoch: int | None) -> dict[str, tuple[str, bool]]:
+    rows = _of_epoch(stored.issues(), epoch).filter(pl.col("dataset") == stored.row["decision_dataset"])
+    return {
+        code: (category, is_aleatoric)
+        for code, category, is_aleatoric in rows.select("error_code", "category", "is_aleatoric").iter_rows()
+    }

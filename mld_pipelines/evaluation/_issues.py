@@ -1,0 +1,138 @@
+"""Issues: one row per error code and dataset with its evidence and verdict."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from mld_pipelines.diagnosis import jeffreys_interval
+from mld_pipelines.evaluation._datasets import TRAIN
+from mld_pipelines.tables import EVALUATION_ISSUES, ISSUE_COLUMNS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mld_pipelines.evaluation._verdicts import CodeVerdicts
+
+__all__ = ["issue_rows"]
+
+_TOP = 3
+_EXAMPLES = 5
+
+
+def issue_rows(
+    units: pl.DataFrame, verdicts: CodeVerdicts, *, decision_dataset: str, class_names: Sequence[str] = ()
+) -> pl.DataFrame:
+    """Return the rows of `evaluation/issues` without their attempt columns.
+
+    Every code has a row for the decision dataset, also with no unit; other datasets have rows for codes that occur.
+
+    Args:
+        units: Rows of `evaluation/units` of one epoch.
+        verdicts: Category, reason and overlay of every code.
+        decision_dataset: Dataset that decided.
+        class_names: Names by class index; indices are shown where there are none.
+    """
+    facts = units.rename({"dataset_type": "dataset"})
+    keys = ["dataset", "error_code"]
+    counted = facts.group_by(keys).agg(*_counts(verdicts.threshold))
+    grid = _with_all_codes(counted, verdicts, decision_dataset)
+    rows = (
+        grid.join(_top_classes(facts, class_names), on=keys, how="left")
+        .join(_top_confusions(facts, class_names), on=keys, how="left")
+        .join(_examples(facts), on=keys, how="left")
+        .join(_gaps(counted, decision_dataset), on="error_code", how="left")
+        .join(_verdict_frame(verdicts), on="error_code")
+    )
+    share = pl.col("counts") / pl.col("counts").sum().over("dataset")
+    rate = pl.when(pl.col("counts") > 0).then(pl.col("errors") / pl.col("counts"))
+    low, high = jeffreys_interval(rows["counts"].to_numpy(), rows["errors"].to_numpy(), alpha=verdicts.alpha)
+    empty = pl.lit([], dtype=pl.List(pl.String))
+    complete = rows.with_columns(
+        share.fill_nan(0.0).alias("share"),
+        rate.alias("error_rate"),
+        pl.Series("error_rate_low", low),
+        pl.Series("error_rate_high", high),
+        pl.lit(None, dtype=pl.Float64).alias("q_value"),
+        pl.lit("input").alias("unit_kind"),
+        pl.lit(units["n_epoch"].first(), dtype=pl.Int64).alias("n_epoch"),
+        *(pl.col(name).fill_null(empty) for name in ("top_classes", "top_error_types", "example_input_ids")),
+    )
+    names = ["n_epoch", "unit_kind", *(column.name for column in ISSUE_COLUMNS)]
+    return complete.select(pl.col(name).cast(EVALUATION_ISSUES.column(name).data_type) for name in names).sort(
+        "dataset", "error_code"
+    )
+
+
+def _counts(threshold: float) -> list[pl.Expr]:
+    # The confidence is compared as stored (float32): a reader who recounts from the table gets the same number.
+    unflagged = pl.col("is_error") & (pl.col("confidence") >= pl.lit(threshold, dtype=pl.Float32))
+    return [
+        pl.len().cast(pl.Int64).alias("counts"),
+        pl.col("is_error").sum().cast(pl.Int64).alias("errors"),
+        unflagged.sum().cast(pl.Int64).alias("unflagged_errors"),
+        pl.col("confidence").cast(pl.Float64).mean().alias("mean_confidence"),
+        pl.col("error_proba").cast(pl.Float64).mean().alias("mean_error_proba"),
+        pl.col("entropy").sum().alias("net_entropy"),
+        pl.col("loss").sum().alias("net_entropy_loss"),
+    ]
+
+
+def _with_all_codes(counted: pl.DataFrame, verdicts: CodeVerdicts, decision_dataset: str) -> pl.DataFrame:
+    every = pl.DataFrame({"dataset": [decision_dataset] * len(verdicts.codes), "error_code": list(verdicts.codes)})
+    grid = pl.concat([counted.select("dataset", "error_code"), every]).unique().sort("dataset", "error_code")
+    zeros = {"counts": 0, "errors": 0, "unflagged_errors": 0, "net_entropy": 0.0, "net_entropy_loss": 0.0}
+    joined = grid.join(counted, on=["dataset", "error_code"], how="left", maintain_order="left")
+    return joined.with_columns(pl.col(name).fill_null(value) for name, value in zeros.items())
+
+
+def _named(column: str, class_names: Sequence[str]) -> pl.Expr:
+    text = pl.col(column).cast(pl.String)
+    if not class_names:
+        return text
+    return text.replace({str(index): name for index, name in enumerate(class_names)})
+
+
+def _most_frequent(facts: pl.DataFrame, value: pl.Expr, name: str) -> pl.DataFrame:
+    keys = ["dataset", "error_code"]
+    counted = facts.with_columns(value.alias(name)).group_by(*keys, name).len()
+    ordered = counted.sort(*keys, "len", name, descending=[False, False, True, False])
+    return ordered.group_by(keys, maintain_order=True).agg(pl.col(name).head(_TOP))
+
+
+def _top_classes(facts: pl.DataFrame, class_names: Sequence[str]) -> pl.DataFrame:
+    return _most_frequent(facts, _named("prediction", class_names), "top_classes")
+
+
+def _top_confusions(facts: pl.DataFrame, class_names: Sequence[str]) -> pl.DataFrame:
+    confusion = pl.format("{}→{}", _named("label", class_names), _named("prediction", class_names))
+    return _most_frequent(facts.filter("is_error"), confusion, "top_error_types")
+
+
+def _examples(facts: pl.DataFrame) -> pl.DataFrame:
+    keys = ["dataset", "error_code"]
+    ordered = facts.filter("is_error").sort(*keys, "support_distance", "input_id", nulls_last=True)
+    examples = pl.col("input_id").head(_EXAMPLES).alias("example_input_ids")
+    return ordered.group_by(keys, maintain_order=True).agg(examples)
+
+
+def _gaps(counted: pl.DataFrame, decision_dataset: str) -> pl.DataFrame:
+    """Return, per code, the error rate in the deciding dataset minus that in the training data."""
+    rate = pl.col("errors") / pl.col("counts")
+    decides = counted.filter(pl.col("dataset") == decision_dataset).select("error_code", rate.alias("decides"))
+    train = counted.filter(pl.col("dataset").str.to_lowercase() == TRAIN).select("error_code", rate.alias("train"))
+    joined = decides.join(train, on="error_code")
+    return joined.select("error_code", (pl.col("decides") - pl.col("train")).alias("gap_train_val"))
+
+
+def _verdict_frame(verdicts: CodeVerdicts) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "error_code": verdicts.codes,
+            "category": verdicts.category,
+            "reason": verdicts.reason,
+            "is_aleatoric": verdicts.is_aleatoric,
+            "recommended_method": verdicts.recommended,
+        }
+    )

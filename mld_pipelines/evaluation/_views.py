@@ -1,0 +1,137 @@
+"""Views over the units of a result: group, count, divide (`concepts.md` 3.8)."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from mld_pipelines.evaluation._filters import Filters, filter_expression
+from mld_pipelines.exceptions import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["ALEATORIC", "VIEW_COLUMNS", "view"]
+
+ALEATORIC = "aleatoric_hotspot"
+
+#: Names that `groupby` knows besides metadata keys.
+VIEW_COLUMNS = (
+    "dataset",
+    "n_epoch",
+    "category",
+    "error_code",
+    "error_type",
+    "label",
+    "prediction",
+    "confidence_bin",
+)
+_FILTER_ONLY = ("confidence", "entropy", "loss", "error_proba", "is_error", "is_aleatoric", "input_id")
+_CONFIDENCE_BINS = 10
+
+
+def view(
+    units: pl.LazyFrame,
+    groupby: Sequence[str] | str,
+    *,
+    adjustby: Sequence[str] | str | None = None,
+    filters: Filters | None = None,
+    exclusive: bool = False,
+    sort: str = "counts",
+) -> pl.DataFrame:
+    """Count units per group; `ratio` = counts / counts of the `adjustby` group.
+
+    The dataset (and the epoch, where there are several) is always part of both groupings. An aleatoric unit counts
+    in its primary category and in `aleatoric_hotspot`.
+
+    Args:
+        units: Rows of `evaluation/units`.
+        groupby: Names among `VIEW_COLUMNS` and the metadata keys.
+        adjustby: Subset of `groupby`; None divides by the dataset.
+        filters: See `Filters`.
+        exclusive: Count every unit in its primary category only.
+        sort: Column to sort by inside a dataset, largest first for numbers.
+
+    Returns:
+        Columns: dataset, [n_epoch], the groups, counts, ratio, errors, error_rate, mean_error_proba.
+
+    Raises:
+        InvalidInputError: Unknown or misplaced names.
+    """
+    groups, adjust = _names(groupby), _names(adjustby)
+    frame = _named(units.collect(), groups)
+    valid = [*VIEW_COLUMNS, *_metadata_keys(frame)]
+    _check_names(groups, adjust, valid)
+    condition = filter_expression(filters, {*valid, *_FILTER_ONLY})
+    frame = frame if condition is None else frame.filter(condition)
+    if not exclusive and "category" in groups:
+        frame = _with_overlay(frame)
+    scope = ["dataset", *(["n_epoch"] if "n_epoch" in groups or frame["n_epoch"].n_unique() > 1 else [])]
+    keys = list(dict.fromkeys([*scope, *groups]))
+    counted = _counted(frame, keys, list(dict.fromkeys([*scope, *adjust])))
+    if sort not in counted.columns:
+        raise InvalidInputError(f"cannot sort by {sort!r}; the view has {counted.columns}.")
+    descending = counted.schema[sort].is_numeric()
+    return counted.sort([*scope, sort, *groups], descending=[False] * len(scope) + [descending] + [False] * len(groups))
+
+
+def _names(names: Sequence[str] | str | None) -> list[str]:
+    if names is None:
+        return []
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _check_names(groups: list[str], adjust: list[str], valid: list[str]) -> None:
+    if not groups:
+        raise InvalidInputError(f"groupby needs at least one of: {', '.join(valid)}.")
+    for name in (*groups, *adjust):
+        if name not in valid:
+            raise InvalidInputError(f"unknown group {name!r}; valid groups: {', '.join(valid)}.")
+    if missing := [name for name in adjust if name not in groups and name != "dataset"]:
+        raise InvalidInputError(f"adjustby {missing} must be part of groupby {groups}.")
+
+
+def _named(frame: pl.DataFrame, groups: list[str]) -> pl.DataFrame:
+    """Add the derived columns of a view: dataset, error type, confidence bin and metadata keys."""
+    bins = (pl.col("confidence") * _CONFIDENCE_BINS).floor().clip(0, _CONFIDENCE_BINS - 1).cast(pl.Int64)
+    low, high = bins / _CONFIDENCE_BINS, (bins + 1) / _CONFIDENCE_BINS
+    confusion = pl.format("{}→{}", pl.col("label"), pl.col("prediction"))
+    named = frame.with_columns(
+        pl.col("dataset_type").alias("dataset"),
+        pl.when("is_error").then(confusion).alias("error_type"),
+        pl.format("{}–{}", low.round(1), high.round(1)).alias("confidence_bin"),
+    )
+    keys = _metadata_keys(frame)
+    wanted = [key for key in keys if key in groups] or keys
+    return named.with_columns(_metadata_value(key) for key in wanted if key not in named.columns)
+
+
+def _metadata_keys(frame: pl.DataFrame) -> list[str]:
+    texts = frame["metadata"].drop_nulls().unique()
+    return sorted({key for text in texts for key in json.loads(text)})
+
+
+def _metadata_value(key: str) -> pl.Expr:
+    path = "$['" + key.replace("\\", "\\\\").replace("'", "\\'") + "']"
+    return pl.col("metadata").str.json_path_match(path).alias(key)
+
+
+def _with_overlay(frame: pl.DataFrame) -> pl.DataFrame:
+    overlay = frame.filter("is_aleatoric").with_columns(pl.lit(ALEATORIC).alias("category"))
+    return pl.concat([frame, overlay])
+
+
+def _counted(frame: pl.DataFrame, keys: list[str], adjust: list[str]) -> pl.DataFrame:
+    errors = pl.col("is_error").sum().cast(pl.Int64)
+    counted = frame.group_by(keys).agg(
+        pl.len().cast(pl.Int64).alias("counts"),
+        errors.alias("errors"),
+        pl.col("error_proba").cast(pl.Float64).mean().alias("mean_error_proba"),
+    )
+    ratio = pl.col("counts") / pl.col("counts").sum().over(adjust)
+    rate = pl.col("errors") / pl.col("counts")
+    return counted.with_columns(ratio.alias("ratio"), rate.alias("error_rate")).select(
+        *keys, "counts", "ratio", "errors", "error_rate", "mean_error_proba"
+    )

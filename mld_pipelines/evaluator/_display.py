@@ -1,0 +1,82 @@
+"""Frames that print as the guides show them: three decimals, no index, values in full precision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from mld_pipelines.exceptions import MissingDependencyError
+
+__all__ = ["ResultFrame", "Summary"]
+
+_DECIMALS = 3
+
+
+class ResultFrame(pl.DataFrame):
+    """A polars DataFrame that prints as a plain aligned table; every other behaviour is polars'."""
+
+    def __str__(self) -> str:
+        header = list(self.columns)
+        cells = [[_cell(value) for value in row] for row in self.iter_rows()]
+        widths = [max(len(row[i]) for row in [header, *cells]) for i in range(len(header))]
+        lines = [
+            " ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)) for row in [header, *cells]
+        ]
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def to_pandas(self, *args: Any, **kwargs: Any) -> Any:
+        """Return a pandas frame; works without pyarrow, which the base install does not bring.
+
+        Raises:
+            MissingDependencyError: pandas is not installed.
+        """
+        if args or kwargs:
+            return super().to_pandas(*args, **kwargs)
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise MissingDependencyError(
+                "to_pandas() needs pandas, which is not installed: `pip install pandas`. polars works without it."
+            ) from error
+        return pd.DataFrame({name: self[name].to_list() for name in self.columns}, columns=self.columns)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.{_DECIMALS}f}"
+    return "null" if value is None else str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What `Result.get_summary()` prints and returns.
+
+    Attributes:
+        result_name: Name of the result.
+        metrics: `metrics_summary()`.
+        issue_categories: `issue_category_summary()`.
+        error_codes: Distribution of error codes inside each category.
+        notes: What a reader should know.
+    """
+
+    result_name: str
+    metrics: ResultFrame
+    issue_categories: ResultFrame
+    error_codes: ResultFrame
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Return the three tables under their headings."""
+        parts = [
+            f"Result {self.result_name}",
+            f"Metrics\n{self.metrics}",
+            f"Issue categories (share of units; aleatoric overlays the other five)\n{self.issue_categories}",
+            f"Error codes by category\n{self.error_codes}",
+        ]
+        if self.notes:
+            parts.append("Notes\n" + "\n".join(f"- {note}" for note in self.notes))
+        return "\n\n".join(parts)
