@@ -18,9 +18,7 @@ OPS_MODELS = TableSpec(
         SCHEMA_VERSION_COLUMN,
         Column("name", pl.String, "Name of the registration", True),
         Column("kind", pl.String, "What the factory makes", True, (OneOf(("model", "dataset")),)),
-        Column(
-            "factory", pl.String, "`module:function`", True, (Matches(r"^[\w.]+:[\w.]+$", "`module:function`"),)
-        ),
+        Column("factory", pl.String, "`module:function`", True, (Matches(r"^[\w.]+:[\w.]+$", "`module:function`"),)),
         Column("params", pl.String, "Keyword arguments of the factory as a JSON object", True),
         Column("model_name", pl.String, "Model identifier (models only)"),
         Column("version_name", pl.String, "Version identifier (models only)"),
