@@ -1,0 +1,20 @@
+"""Frame → small deterministic SVG: pure functions for asset metadata, reports and pages."""
+
+from __future__ import annotations
+
+from mld_pipelines.figures._bars import CATEGORY_COLOURS, bar_chart
+from mld_pipelines.figures._distributions import histogram, reliability_diagram
+from mld_pipelines.figures._lines import line_chart, sparkline
+from mld_pipelines.figures._svg import COLOURS, to_data_uri, to_markdown
+
+__all__ = [
+    "CATEGORY_COLOURS",
+    "COLOURS",
+    "bar_chart",
+    "histogram",
+    "line_chart",
+    "reliability_diagram",
+    "sparkline",
+    "to_data_uri",
+    "to_markdown",
+]
