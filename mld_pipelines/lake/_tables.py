@@ -42,6 +42,10 @@ _SETUP_ATTEMPTS = 30
 _SNAPSHOT_SECONDS = 3600.0
 """Age at which a read handle is reopened even if no newer commit file is seen (a clean-up may have removed it)."""
 
+_WORN_AFTER = 20
+"""Versions after which a writer is reopened on the newest checkpoint: a handle keeps every commit since it was opened,
+so at 400 of them a commit took 92 ms instead of 13."""
+
 _APPEND_ONLY = "delta.appendOnly"
 
 _process: list[int] = []
@@ -74,6 +78,7 @@ class _Entry:
     read_lock: threading.Lock = field(default_factory=threading.Lock)
     writer: DeltaTable | None = None
     writer_identity: tuple[int, int] | None = None
+    writer_opened_at: int = 0
     snapshot: DeltaTable | None = None
     snapshot_identity: tuple[int, int] | None = None
     opened_at: float = 0.0
@@ -189,7 +194,7 @@ class Tables:
 
     def _current_writer(self, spec: TableSpec, entry: _Entry) -> DeltaTable:
         identity = self.storage.identity(spec.name)
-        if entry.writer is not None and identity == entry.writer_identity:
+        if entry.writer is not None and identity == entry.writer_identity and not _is_worn(entry):
             try:
                 with translated(self.storage, spec.name, "refreshing"):
                     entry.writer.update_incremental()
@@ -198,6 +203,7 @@ class Tables:
                 entry.writer = None
         entry.writer = self._complete(spec)
         entry.writer_identity = self.storage.identity(spec.name)
+        entry.writer_opened_at = entry.writer.version()
         return entry.writer
 
     def _complete(self, spec: TableSpec) -> DeltaTable:
@@ -253,6 +259,10 @@ def _refuse_fork() -> None:
             "this process was forked from one that had the lake open, which polars and delta-rs do not survive; "
             "nothing was read or written. Start workers with the 'spawn' method."
         )
+
+
+def _is_worn(entry: _Entry) -> bool:
+    return entry.writer is not None and entry.writer.version() - entry.writer_opened_at >= _WORN_AFTER
 
 
 def _refuse_newer(handle: DeltaTable, spec: TableSpec) -> None:
