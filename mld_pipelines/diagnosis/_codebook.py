@@ -7,6 +7,7 @@ A unit's place is `u(x) = [PCA95(h − μ)/s ‖ w·√p]` (`concepts.md` 3.3); 
 from __future__ import annotations
 
 import hashlib
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from mld_pipelines.diagnosis._artifact import pack_artifact, unpack_artifact
 from mld_pipelines.diagnosis._blocks import padded_blocks
 from mld_pipelines.diagnosis._projection import Projection, check_features
+from mld_pipelines.diagnosis._threads import one_thread
 from mld_pipelines.exceptions import CorruptArtifactError, InvalidInputError
 
 if TYPE_CHECKING:
@@ -49,6 +51,9 @@ _KIND, _FORMAT = "codebook", 1
 _DISTANCE_MARGIN = 1e-9
 """Slack of a radius, absolute and relative: a unit that defines a radius must stay inside it although another machine
 may round its distance (relative error below 1e-12) differently."""
+
+_BULK_ROWS = 4096
+"""Rows from which an assignment limits the native thread pools: below, looking for them costs more than it saves."""
 
 _SCREEN = 1e-5
 """Error bound of a squared float32 distance relative to the squared lengths (measured below 2e-6 at 1,000 columns):
@@ -174,7 +179,8 @@ class Codebook:
         """
         h = check_features(features, width=self.identity.feature_dim)
         p = check_probabilities(probabilities, n_units=len(h), n_classes=self.identity.n_classes)
-        (nearest,), (distance,) = nearest_cells(self.space, [self.centroids], h, p)
+        with one_thread() if len(h) >= _BULK_ROWS else nullcontext():
+            (nearest,), (distance,) = nearest_cells(self.space, [self.centroids], h, p)
         inside = distance <= radii_with_margin(self.radii)[nearest]
         return CodeAssignment(index=np.where(inside, nearest, UNSEEN_INDEX), nearest=nearest, distance=distance)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -21,10 +20,11 @@ from mld_pipelines.diagnosis._codebook import (
 )
 from mld_pipelines.diagnosis._lloyd import lloyd
 from mld_pipelines.diagnosis._projection import check_features, fit_projection, principal_axes
+from mld_pipelines.diagnosis._threads import one_thread
 from mld_pipelines.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -38,7 +38,6 @@ __all__ = [
     "cross_fit_codes",
     "finish_fit",
     "fit_codebook",
-    "one_thread",
 ]
 
 _FOLDS = 5
@@ -190,15 +189,6 @@ def code_histogram(index: ArrayLike, *, n_codes: int) -> NDArray[np.int64]:
     if codes.size and not UNSEEN_INDEX <= codes.min() <= codes.max() < n_codes:
         raise InvalidInputError(f"code indices {codes.min()} … {codes.max()} do not fit a codebook of {n_codes} codes.")
     return np.bincount(np.where(codes == UNSEEN_INDEX, n_codes, codes), minlength=n_codes + 1).astype(np.int64)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Run fits on one thread: sums in another order would give another codebook on another machine."""
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(limits=1):
-        yield
 
 
 def _fit_space(reference: Reference, *, identity: CodebookIdentity, policy: Policy) -> CodeSpace:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mld_pipelines.diagnosis._codefit import CodebookFit, Reference, code_number, finish_fit, one_thread
+from mld_pipelines.diagnosis._codefit import CodebookFit, Reference, code_number, finish_fit
 from mld_pipelines.diagnosis._lloyd import add_centroids, lloyd
+from mld_pipelines.diagnosis._threads import one_thread
 from mld_pipelines.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
