@@ -222,7 +222,7 @@ def _as_of(alert: dict[str, Any], start: datetime) -> dict[str, Any]:
 def _judge(rule: AlertRule, window: Mapping[str, Any]) -> str | None:
     compared = window.get(rule.compared)
     threshold = window.get(rule.threshold) if isinstance(rule.threshold, str) else rule.threshold
-    if compared is None or threshold is None or window["n"] < rule.min_n:
+    if compared is None or threshold is None or (window.get(rule.units) or 0) < rule.min_n:
         return None
     if compared > threshold:
         return "breach"
@@ -232,7 +232,7 @@ def _judge(rule: AlertRule, window: Mapping[str, Any]) -> str | None:
 def _reading(rule: AlertRule, window: Mapping[str, Any]) -> dict[str, Any]:
     threshold = window[rule.threshold] if isinstance(rule.threshold, str) else rule.threshold
     value, low, high = window[rule.value], window.get(rule.low or ""), window.get(rule.high or "")
-    interval = f" (90 % interval {low:.3g} to {high:.3g})" if low is not None and high is not None else ""
+    interval = f" (interval {low:.3g} to {high:.3g})" if low is not None and high is not None else ""
     return {
         "grain": window["grain"],
         "value": float(value),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from mld_pipelines.tables import TIMESTAMP
+from mld_pipelines.tables import CATEGORIES, TIMESTAMP
 from mld_pipelines.windows._bins import latency_quantiles, unit_quantiles
 from mld_pipelines.windows._drift import MIN_UNITS, align_counts, drift_threshold, jensen_shannon
 from mld_pipelines.windows._estimate import estimate_state
@@ -17,7 +17,7 @@ from mld_pipelines.windows._state import KEY
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mld_pipelines.diagnosis._window import WindowReference
+    from mld_pipelines.diagnosis import WindowReference
     from mld_pipelines.windows._baseline import Baseline
 
 __all__ = ["DERIVED_SCHEMA", "derive"]
@@ -26,6 +26,7 @@ _SECONDS = {"hour": 3600.0, "day": 86400.0}
 #: "Inputs outside the reference": the lower bound of the share above max(0.10, 3·unseen_ref) (`rules.md` 3.3).
 _UNSEEN_FLOOR, _UNSEEN_FACTOR = 0.10, 3.0
 
+_BAD = ("hotspot", "critical_hotspot")
 _RATES = pl.List(pl.Float64())
 DERIVED_SCHEMA = pl.Schema(
     {
@@ -69,6 +70,9 @@ DERIVED_SCHEMA = pl.Schema(
         "unseen_threshold": pl.Float64(),
         "coverage": pl.Float64(),
         "category_mix": _RATES,
+        "bad_share": pl.Float64(),
+        "bad_low": pl.Float64(),
+        "bad_threshold": pl.Float64(),
         "n_labelled": pl.Int64(),
         "error_rate_realised": pl.Float64(),
         "error_rate_realised_low": pl.Float64(),
@@ -118,7 +122,7 @@ def _derive_row(state: dict[str, Any], baseline: Baseline | None, reference: Win
             names = baseline.code_names if baseline is not None else None
             row.update(estimate_state(state, reference, code_names=names))
         if baseline is not None:
-            row.update(_unseen(state, baseline) | _drift(state, baseline))
+            row.update(_unseen(state, baseline) | _bad(state, baseline) | _drift(state, baseline))
     return row
 
 
@@ -185,6 +189,21 @@ def _unseen(state: dict[str, Any], baseline: Baseline) -> dict[str, Any]:
         "unseen_low": float(low) if coded else None,
         "unseen_threshold": max(_UNSEEN_FLOOR, _UNSEEN_FACTOR * baseline.unseen_share),
     }
+
+
+def _bad(state: dict[str, Any], baseline: Baseline) -> dict[str, Any]:
+    """Share of the family "bad" (families survive a refit, the five names less so: `concepts.md` 3.4).
+
+    The threshold is the upper bound of the reference's own share, so both sides' sampling noise is allowed for.
+    """
+    coded, reference_n = sum(state["code_counts"]), sum(baseline.codes.values())
+    if not coded or not reference_n:
+        return {}
+    bad = sum(count for name, count in zip(CATEGORIES, state["category_counts"], strict=True) if name in _BAD)
+    expected = sum(count for code, count in baseline.codes.items() if baseline.categories.get(code) in _BAD)
+    low, _ = wilson_interval(bad, coded, z=ONE_SIDED_95)
+    _, threshold = wilson_interval(expected, reference_n, z=ONE_SIDED_95)
+    return {"bad_share": bad / coded, "bad_low": float(low), "bad_threshold": float(threshold)}
 
 
 def _drift(state: dict[str, Any], baseline: Baseline) -> dict[str, Any]:

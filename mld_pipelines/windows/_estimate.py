@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mld_pipelines.diagnosis._window import WindowState
-from mld_pipelines.diagnosis._window_estimate import estimate_window
+from mld_pipelines.diagnosis import WindowState, estimate_window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

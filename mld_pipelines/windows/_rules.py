@@ -41,7 +41,8 @@ class AlertRule:
         threshold: Column or number.
         origin: Where the threshold comes from.
         severity: How much it matters.
-        min_n: Fewer inferences give no verdict, neither breach nor all-clear.
+        min_n: Fewer units give no verdict, neither breach nor all-clear.
+        units: Column that `min_n` counts.
         low: Column of the lower end of the value's interval.
         high: Column of the upper end.
         daily: Judge whole days only (seasonal within the day).
@@ -56,6 +57,7 @@ class AlertRule:
     origin: Origin
     severity: Severity = "warning"
     min_n: int = ALERT_UNITS
+    units: str = "n"
     low: str | None = None
     high: str | None = None
     daily: bool = False
@@ -80,8 +82,29 @@ DEFAULT_RULES = (
         threshold="error_rate_reference",
         origin="reference",
         severity="critical",
+        units="n_scored",
         low="error_rate_low",
         high="error_rate_high",
+    ),
+    AlertRule(
+        name="realised_error_rate",
+        value="error_rate_realised",
+        compared="error_rate_realised_low",
+        threshold="error_rate_reference",
+        origin="reference",
+        severity="critical",
+        min_n=MIN_UNITS,
+        units="n_labelled",
+        low="error_rate_realised_low",
+        high="error_rate_realised_high",
+    ),
+    AlertRule(
+        name="bad_categories",
+        value="bad_share",
+        compared="bad_low",
+        threshold="bad_threshold",
+        origin="reference",
+        low="bad_low",
     ),
     *(
         AlertRule(name=name, value=name, compared=name, threshold=f"{name}_threshold", origin="reference", resume=1.0)

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from mld_pipelines.exceptions import ContractError
-from mld_pipelines.tables import CATEGORIES
+from mld_pipelines.tables import CATEGORIES, MONITORING_WINDOWS, check
 from mld_pipelines.windows import STATE_SCHEMA, UNIT_EDGES, aggregate
 
 Rows = Callable[..., pl.DataFrame]
@@ -81,7 +81,7 @@ def test_codes_and_categories_are_counted(make_rows: Rows) -> None:
     assert by_category == [(rows["category"] == category).sum() for category in CATEGORIES]
 
 
-@pytest.mark.feature("I6", "K21", "K22")
+@pytest.mark.feature("K21")
 def test_basic_metrics_exist_without_a_result_and_error_columns_are_null(make_rows: Rows) -> None:
     states = aggregate(make_rows(500, result_name=None))
     assert states["n"].sum() == 500
@@ -136,3 +136,21 @@ def test_nan_confidence_counts_as_invalid_and_enters_no_sum() -> None:
 def test_lazy_and_eager_rows_give_equal_states(make_rows: Rows) -> None:
     rows = make_rows(300)
     assert aggregate(rows.lazy()).equals(aggregate(rows))
+
+
+@pytest.mark.parametrize("name", ["m_v1_classification_v1_20260501", None])
+def test_states_obey_the_contract_of_their_table(make_rows: Rows, name: str | None) -> None:
+    states = aggregate(make_rows(500, result_name=name))
+    assert check(MONITORING_WINDOWS, MONITORING_WINDOWS.align(states)).counts == {}
+
+
+def test_slices_are_windows_of_their_own(make_rows: Rows) -> None:
+    rows = make_rows(100).with_columns(slice=pl.when(pl.int_range(pl.len()) % 2 == 0).then(pl.lit("even")))
+    assert aggregate(rows).group_by("slice").agg(pl.col("n").sum()).sort("slice").rows() == [("all", 50), ("even", 50)]
+
+
+def test_missing_tempered_confidence_falls_back_to_confidence(make_rows: Rows) -> None:
+    rows = make_rows(200)
+    plain = aggregate(rows.with_columns(confidence_t=pl.lit(None, pl.Float32)))
+    same = aggregate(rows.with_columns(confidence_t=pl.col("confidence")))
+    assert plain.equals(same)

@@ -35,7 +35,7 @@ def _hours(lows: list[float | None], *, n: int = 200, first: int = 0, **columns:
     rows = [
         {
             "event_day": start.date(), "hour": start.hour, "model_key": "m@v1", "result_name": "r", "slice": "all",
-            "grain": "hour", "window_start": start, "n": n, "n_invalid": 0, "error_rate_reference": 0.1,
+            "grain": "hour", "window_start": start, "n": n, "n_scored": n, "n_invalid": 0, "error_rate_reference": 0.1,
             "error_rate_low": low, "error_rate_estimated": None if low is None else low + 0.05,
             "error_rate_high": None if low is None else low + 0.1, **columns,
         }
@@ -140,7 +140,7 @@ def test_an_alert_that_late_rows_refute_is_withdrawn() -> None:
     assert corrected["alert_id"].to_list() == stored["alert_id"].to_list()
 
 
-@pytest.mark.feature("K25", "K13")
+@pytest.mark.feature("K25", "M10")
 @pytest.mark.parametrize("rule", ["drift_codes", "drift_classes", "drift_confidence"])
 def test_planted_drift_in_production_fires(
     rule: str, make_rows: Callable[..., pl.DataFrame], make_baseline: Callable[..., Baseline], result_name: str
@@ -167,6 +167,23 @@ def test_traffic_like_the_reference_raises_no_drift_alert(
     assert "resolved" not in alerts["state"].to_list()
 
 
+@pytest.mark.feature("M33")
+def test_labels_that_show_more_errors_than_the_reference_fire() -> None:
+    labelled = {"error_rate_realised": 0.3, "error_rate_realised_low": 0.2, "error_rate_realised_high": 0.4}
+    alerts = evaluate_alerts(_hours([None, None], n_labelled=40, **labelled))
+    assert alerts.select("rule", "state", "high").rows() == [("realised_error_rate", "firing", 0.4)]
+    assert evaluate_alerts(_hours([None, None], n_labelled=29, **labelled)).is_empty()
+
+
+def test_a_growing_share_of_bad_categories_fires() -> None:
+    alerts = evaluate_alerts(_hours([None, None], bad_share=0.4, bad_low=0.35, bad_threshold=0.2))
+    assert alerts.select("rule", "state", "value").rows() == [("bad_categories", "firing", 0.4)]
+
+
+def test_partly_scored_windows_are_judged_by_what_was_scored() -> None:
+    assert evaluate_alerts(_hours([0.2, 0.2], n_scored=99), ESTIMATE).is_empty()
+
+
 def test_inputs_outside_the_reference_fire() -> None:
     windows = _hours([0.0, 0.0], unseen_share=0.3, unseen_low=0.25, unseen_threshold=0.1)
     alert = evaluate_alerts(windows).row(0, named=True)
@@ -190,7 +207,6 @@ def test_slow_days_fire_the_latency_rule() -> None:
     assert (alert["state"], alert["value"], alert["origin"]) == ("firing", 30.0, "history")
 
 
-@pytest.mark.feature("M7")
 def test_lost_rows_fire() -> None:
     hours = _hours([None, None]).with_columns(
         result_name=pl.lit(None, pl.String), n_quarantined=pl.lit(10), n_dropped=pl.lit(None, pl.Int64)

@@ -40,7 +40,6 @@ def test_shares_and_delta_follow_the_definition(compared: pl.DataFrame) -> None:
     assert row["category"] == "hotspot"
 
 
-@pytest.mark.feature("K19")
 def test_error_rate_of_a_code_is_its_mean_error_probability(make_rows: Rows, compared: pl.DataFrame) -> None:
     rows = make_rows(3000, days=3).filter(pl.col("error_code") == "E002")
     day = compared.filter(pl.col("error_code") == "E002").row(0, named=True)

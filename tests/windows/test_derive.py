@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from scipy.spatial.distance import jensenshannon
 
-from mld_pipelines.diagnosis._window import WindowReference
+from mld_pipelines.diagnosis import WindowReference
 from mld_pipelines.windows import (
     DERIVED_SCHEMA,
     LATENCY_RELATIVE_ERROR,
@@ -150,3 +150,17 @@ def test_no_states_derive_to_no_rows() -> None:
 def test_baseline_survives_json(make_baseline: Callable[..., Baseline]) -> None:
     baseline = make_baseline({"E001": 5, "UNSEEN": 1}, categories={"E001": "hotspot"}, code_names=("E001",))
     assert Baseline.from_json(baseline.to_json()) == baseline
+
+
+def test_bad_share_is_judged_against_the_upper_bound_of_the_reference(
+    make_rows: Rows, make_baseline: Callable[..., Baseline], result_name: str
+) -> None:
+    from scipy import stats
+
+    baseline = make_baseline({"E001": 900, "E002": 100}, categories={"E001": "stable_coverage", "E002": "hotspot"})
+    rows = make_rows(1000)
+    row = derive(roll_up(aggregate(rows)), {result_name: baseline}).row(0, named=True)
+    bad = int((rows["category"] == "hotspot").sum())
+    assert row["bad_share"] == pytest.approx(bad / 1000)
+    assert row["bad_low"] == pytest.approx(stats.binomtest(bad, 1000).proportion_ci(0.9, method="wilson").low)
+    assert row["bad_threshold"] == pytest.approx(stats.binomtest(100, 1000).proportion_ci(0.9, method="wilson").high)
