@@ -1,0 +1,85 @@
+"""`mld labels`: ground truth that arrives after the inference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mld_pipelines.cli._answer import Answer
+from mld_pipelines.cli._command import command, group
+from mld_pipelines.cli._exits import Exit
+from mld_pipelines.exceptions import InvalidInputError, NotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import polars as pl
+
+__all__ = ["app"]
+
+app = group("Join ground truth that arrives after the inference.")
+
+_BATCH = 10_000
+"""Labels per call: one landing batch each, a few hundred kilobytes."""
+
+
+@command(app, "import")
+def import_labels(
+    file: Annotated[str, typer.Argument(help="CSV, Parquet, or JSON lines with one label per request.")],
+    *,
+    request_id_column: Annotated[str, typer.Option(help="Column of the request ids.")] = "request_id",
+    label_column: Annotated[str, typer.Option(help="Column of the true class indices.")] = "label",
+    source: Annotated[str, typer.Option(help="Who says so; stored with every label.")] = "import",
+) -> Answer:
+    """Import labels by request id; a later label of the same request replaces an earlier one."""
+    from mld_pipelines.monitoring import log_labels
+
+    frame = _labels(Path(file).expanduser(), request_id_column, label_column)
+    known = frame.drop_nulls()
+    for part in known.iter_slices(_BATCH):
+        log_labels(part["request_id"].to_list(), part["label"].to_list(), source=source)
+    data = {"file": file, "labels": known.height, "without_label": frame.height - known.height}
+    text = f"imported {known.height} labels from {file}"
+    if frame.height > known.height:
+        text += f"; {frame.height - known.height} rows without request id or label were left out"
+    return Answer(data, (text,), Exit.OK if known.height else Exit.NOTHING_TO_DO)
+
+
+def _labels(path: Path, request_id_column: str, label_column: str) -> pl.DataFrame:
+    import polars as pl
+
+    frame = _read(path)
+    missing = [name for name in (request_id_column, label_column) if name not in frame.columns]
+    if missing:
+        raise InvalidInputError(f"{path} has no column {missing}; it has {frame.columns}. Nothing was imported.")
+    chosen = frame.select(
+        pl.col(request_id_column).cast(pl.String).alias("request_id"), pl.col(label_column).alias("label")
+    )
+    if not (chosen["label"].dtype.is_integer() or chosen["label"].dtype == pl.Null()):
+        raise InvalidInputError(
+            f"column {label_column!r} of {path} is {chosen['label'].dtype}; labels are class indices (integers). "
+            "Nothing was imported."
+        )
+    return chosen
+
+
+def _read(path: Path) -> pl.DataFrame:
+    import polars as pl
+
+    if not path.is_file():
+        raise NotFoundError(f"there is no file {path}.")
+    readers: dict[str, Callable[[Path], pl.DataFrame]] = {
+        ".csv": pl.read_csv,
+        ".parquet": pl.read_parquet,
+        ".jsonl": pl.read_ndjson,
+        ".ndjson": pl.read_ndjson,
+    }
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise InvalidInputError(f"{path} is none of {', '.join(readers)}. Nothing was imported.")
+    try:
+        return reader(path)
+    except pl.exceptions.PolarsError as error:
+        raise InvalidInputError(f"{path} cannot be read: {error}. Nothing was imported.") from error

@@ -1,0 +1,120 @@
+"""`mld monitor`: what a model does in production."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mld_pipelines.cli._answer import Answer, print_document, print_text, table_of
+from mld_pipelines.cli._command import command, group
+from mld_pipelines.cli._open import ModelKey, open_lake, require_model
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from mld_pipelines.lake import Lake
+
+__all__ = ["app"]
+
+app = group("Watch what a model does in production.")
+
+_SHOWN = (
+    "event_day", "result_name", "n", "latency_p50_ms", "latency_p95_ms", "error_rate_estimated", "error_rate_low",
+    "error_rate_high", "n_labelled", "error_rate_realised",
+)  # fmt: skip
+_TAILED = (
+    "event_at", "request_id", "prediction", "confidence", "latency_ms", "error_proba", "error_code", "category",
+    "result_name",
+)  # fmt: skip
+_POLL_SECONDS = 1.0
+
+
+@command(app, "show")
+def show(model: ModelKey, *, days: Annotated[int, typer.Option(min=1, help="Newest event days.")] = 14) -> Answer:
+    """Show volume, latency, estimated and realised error rate per day, and open alerts."""
+    import polars as pl
+
+    from mld_pipelines.evaluation import current_result
+    from mld_pipelines.tables import MONITORING_ALERTS
+
+    lake = open_lake()
+    require_model(lake, model)
+    windows = _days(lake, model, days)
+    alerts = (
+        lake.scan(MONITORING_ALERTS, model_key=model).filter(pl.col("state").is_in(["firing", "pending"])).collect()
+    )
+    data = {"model_key": model, "current_result": current_result(lake, model), "days": windows, "alerts": alerts}
+    text: list[Any] = [table_of(windows.select(_SHOWN)) if windows.height else f"nothing monitored for {model} yet"]
+    shown = ["rule", "severity", "state", "value", "threshold", "n", "opened_at"]
+    text.append(table_of(alerts.select(shown), title="open alerts") if alerts.height else "no open alerts")
+    return Answer(data, tuple(text))
+
+
+@command(app, "tail")
+def tail(
+    model: ModelKey,
+    *,
+    rows: Annotated[int, typer.Option("--rows", "-n", min=1, help="Newest inferences to start with.")] = 20,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new ones until Ctrl-C.")] = False,
+    as_json: bool = False,
+) -> Answer:
+    """Show the newest inferences. With --follow, --json prints one document per inference."""
+    from mld_pipelines.tables import LANDING_INFERENCES
+
+    lake = open_lake()
+    require_model(lake, model)
+    version = lake.version(LANDING_INFERENCES)
+    newest = _inferences(lake.scan(LANDING_INFERENCES, version=version, model_key=model)).tail(rows).collect()
+    if not follow:
+        return Answer({"model_key": model, "inferences": newest}, (table_of(newest),))
+    try:
+        while True:
+            _print(newest, as_json=as_json)
+            time.sleep(_POLL_SECONDS)
+            before, version = version, lake.version(LANDING_INFERENCES)
+            changes = lake.changes(LANDING_INFERENCES, since=before, until=version).lazy()
+            newest = _inferences(changes.filter(_of(model))).collect()
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
+def _days(lake: Lake, model: str, days: int) -> pl.DataFrame:
+    """Derive days from the hours; estimates come from each result's own window reference."""
+    import polars as pl
+
+    from mld_pipelines.evaluation import load_baseline, load_scorer
+    from mld_pipelines.tables import MONITORING_WINDOWS
+    from mld_pipelines.windows import derive, roll_up
+
+    states = lake.scan(MONITORING_WINDOWS, model_key=model).filter(pl.col("slice") == "all").collect()
+    newest = states["event_day"].unique().sort().tail(days)
+    daily = roll_up(states.filter(pl.col("event_day").is_in(newest.implode())))
+    results = daily["result_name"].drop_nulls().unique().sort().to_list()
+    baselines = {name: load_baseline(lake, name) for name in results}
+    references = {name: load_scorer(lake, name).window_reference for name in results}
+    return derive(daily, baselines, references).sort("event_day", "result_name")
+
+
+def _inferences(frame: pl.LazyFrame) -> pl.LazyFrame:
+    return frame.select(_TAILED).sort("event_at", "request_id")
+
+
+def _of(model: str) -> pl.Expr:
+    import polars as pl
+
+    return pl.col("model_key") == model
+
+
+def _print(rows: pl.DataFrame, *, as_json: bool) -> None:
+    for row in rows.iter_rows(named=True):
+        if as_json:
+            print_document(row, sys.stdout)
+        else:
+            risk = "" if row["error_proba"] is None else f"  p(error) {row['error_proba']:.3f} {row['error_code']}"
+            confidence = "–" if row["confidence"] is None else f"{row['confidence']:.3f}"
+            print_text(
+                (f"{row['event_at']:%H:%M:%S}  {row['request_id']}  → {row['prediction']} ({confidence}){risk}",)
+            )

@@ -1,0 +1,96 @@
+"""`mld results`: what was found, and which result is in force."""
+
+from __future__ import annotations
+
+import getpass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mld_pipelines.cli._answer import Answer, table_of
+from mld_pipelines.cli._command import command, group
+from mld_pipelines.cli._open import open_lake, require_model
+
+if TYPE_CHECKING:
+    from mld_pipelines.evaluator import Result
+
+__all__ = ["app", "document", "overview"]
+
+app = group("Show evaluation results and choose the one in force.")
+
+ResultName = Annotated[str, typer.Argument(metavar="RESULT", help="Name of the result.")]
+
+_ISSUES_SHOWN = 10
+
+
+@command(app, "list")
+def list_stored(
+    model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Only results of this NAME@VERSION.")] = None,
+) -> Answer:
+    """List results, oldest first; the current one of each model is marked."""
+    import polars as pl
+
+    from mld_pipelines.evaluation import current_results, list_results
+
+    lake = open_lake()
+    rows = list_results(lake, require_model(lake, model) if model else None)
+    current = list(current_results(lake).values())
+    frame = rows.with_columns(pl.col("result_name").is_in(current).alias("current"))
+    shown = frame.select("result_name", "model_key", "n_epoch", "counts", "created_at", "current")
+    return Answer({"results": frame}, (table_of(shown) if frame.height else "no results yet",))
+
+
+@command(app, "show")
+def show(name: ResultName) -> Answer:
+    """Show a result: metrics, categories, the worst issues and what it was computed from."""
+    from mld_pipelines.evaluation import load_result
+    from mld_pipelines.evaluator import Result
+
+    result = Result(load_result(open_lake(), name))
+    return Answer(document(result), overview(result))
+
+
+@command(app, "promote")
+def promote(name: ResultName) -> Answer:
+    """Declare a result current until a newer one finishes."""
+    from mld_pipelines.evaluation import promote_result
+
+    model = promote_result(open_lake(), name, promoted_by=getpass.getuser(), at=datetime.now(UTC))
+    return Answer({"result_name": name, "model_key": model}, (f"{name} is the current result of {model}",))
+
+
+def document(result: Result) -> dict[str, Any]:
+    """Return a result as data."""
+    return {
+        "result_name": result.result_name,
+        "decision_dataset": result.decision_dataset,
+        "warnings": result.warnings,
+        "metrics": result.metrics_summary(),
+        "categories": result.issue_category_summary(),
+        "issues": result.get_issues(),
+        "inputs": result.inputs,
+    }
+
+
+def overview(result: Result) -> tuple[Any, ...]:
+    """Return a result for reading."""
+    issues = result.get_issues()
+    columns = [
+        "dataset",
+        "error_code",
+        "category",
+        "counts",
+        "error_rate",
+        "error_rate_low",
+        "error_rate_high",
+        "reason",
+    ]
+    worst = issues.select([name for name in columns if name in issues.columns]).head(_ISSUES_SHOWN)
+    return (
+        result.result_name,
+        *(f"note: {warning}" for warning in result.warnings),
+        table_of(result.metrics_summary(), title="metrics"),
+        table_of(result.issue_category_summary(), title="issue categories"),
+        table_of(worst, title=f"issues ({worst.height} of {issues.height})"),
+    )
