@@ -11,7 +11,7 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
 from mld_pipelines.exceptions import CommitConflictError, ContractError, InvalidInputError, LakeError
 from mld_pipelines.lake._errors import is_gone, translated
-from mld_pipelines.lake._quarantine import content_stream, mark_name, quarantine_rows, whole_batch
+from mld_pipelines.lake._quarantine import ROW_INDEX, content_stream, mark_name, quarantine_rows, whole_batch
 from mld_pipelines.lake._schema import writer_properties
 from mld_pipelines.lake._tables import COMMIT_RETRIES, Tables, pause
 from mld_pipelines.lake._values import Batch, Commit
@@ -194,7 +194,8 @@ def _current_rows(spec: TableSpec, handle: DeltaTable) -> pl.DataFrame:
 
 
 def _checked(spec: TableSpec, frame: pl.DataFrame) -> Checked:
-    return check(spec, spec.align(frame))
+    checked = check(spec, spec.align(frame).with_row_index(ROW_INDEX))
+    return Checked(checked.valid.drop(ROW_INDEX), checked.invalid, checked.counts)
 
 
 def _judge(spec: TableSpec, batch: Batch) -> _Judged:

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
     from mld_pipelines.tables import TableSpec
 
-__all__ = ["content_stream", "mark_name", "quarantine_rows", "whole_batch"]
+__all__ = ["ROW_INDEX", "content_stream", "mark_name", "quarantine_rows", "whole_batch"]
+
+ROW_INDEX = "_index"
+"""Column with the number of a row in its batch, added before the contract is judged."""
 
 _OWN_PAYLOADS = 1000
 """Rows of one batch that get a payload of their own (each repeats the schema, a few kB); above, one shared payload."""
@@ -41,10 +44,10 @@ def quarantine_rows(spec: TableSpec, stream: str, seq: int, invalid: pl.DataFram
         spec: Table the rows were meant for.
         stream: Stream of the batch.
         seq: Number of the batch.
-        invalid: `Checked.invalid`, in the batch's order.
+        invalid: `Checked.invalid`, in the batch's order, with the column `ROW_INDEX`.
     """
-    rows = invalid.drop("_rule", "_reason")
-    numbers = rows["row"].cast(pl.Int64) if "row" in rows.columns else pl.Series(range(rows.height), dtype=pl.Int64)
+    rows = invalid.drop("_rule", "_reason", ROW_INDEX)
+    numbers = invalid["row" if "row" in rows.columns else ROW_INDEX].cast(pl.Int64)
     single = rows.height <= _OWN_PAYLOADS
     payloads = [_ipc(rows[i]) for i in range(rows.height)] if single else [None] * rows.height
     frame = _frame(
