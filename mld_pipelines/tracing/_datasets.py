@@ -111,7 +111,7 @@ class DatasetReader:
         self._position = start + len(items)
         return items
 
-    def _parts(self, index: int, item: Any) -> tuple[Any, int, Any]:  # noqa: ANN401 - the user's own types
+    def _parts(self, index: int, item: Any) -> tuple[Any, int, Any]:
         if not isinstance(item, (tuple, list)) or len(item) not in {2, 3}:
             size = f" of {len(item)}" if isinstance(item, (tuple, list)) else ""
             raise InvalidInputError(

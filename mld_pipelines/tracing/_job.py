@@ -7,9 +7,10 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mld_pipelines.capture import Identity
 from mld_pipelines.compute import WorkerSpec
 from mld_pipelines.exceptions import InvalidInputError
-from mld_pipelines.records import uuid7
+from mld_pipelines.records import split_model_key, uuid7
 from mld_pipelines.tracing._datasets import open_dataset
 from mld_pipelines.tracing._seeds import seeded
 
@@ -53,6 +54,11 @@ class TraceJob:
             raise InvalidInputError("dataset_type is empty; name the dataset, e.g. 'val'. Nothing was recorded.")
         if self.n_epoch is not None and self.n_epoch < 0:
             raise InvalidInputError(f"n_epoch is {self.n_epoch!r}; it must be None or at least 0.")
+
+    @property
+    def identity(self) -> Identity:
+        """Names under which the traces are kept."""
+        return Identity(*split_model_key(self.model.model_key))
 
     def stream_id(self, run_key: str | None) -> str:
         """Return a new id, or one that the same job under the same key always gets."""

@@ -7,20 +7,23 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 
 from mld_pipelines import __version__
+from mld_pipelines.capture import TraceCall, microseconds, to_frame
 from mld_pipelines.lake import Batch
-from mld_pipelines.tables import LANDING_MODELS, LANDING_TRACES, OPS_QUARANTINE, VECTOR, TableSpec
+from mld_pipelines.tables import LANDING_MODELS, LANDING_TRACES, OPS_QUARANTINE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy as np
     from numpy.typing import NDArray
 
+    from mld_pipelines.capture import Columns, TraceEncoder
     from mld_pipelines.compute import BatchResult
     from mld_pipelines.lake import Lake, Provenance
+    from mld_pipelines.tables import TableSpec
     from mld_pipelines.tracing._job import TraceJob
 
 __all__ = ["TraceWriter", "deliver"]
@@ -28,38 +31,29 @@ __all__ = ["TraceWriter", "deliver"]
 _FLUSH_BYTES = 32 * 2**20
 """Rows held before a commit: a Delta commit costs 10-30 ms, and files of 32 MB need no compaction soon."""
 
-_SCALARS = ("fingerprint", "output_kind", "output_evidence", "feature_layer")
-_VECTORS = ("logits", "probs", "feature")
+_DAY_US = 86_400_000_000
 
 
-def deliver(spec: TableSpec, columns: Mapping[str, Any], *, stream_id: str, seq: int) -> pl.DataFrame:
+def deliver(spec: TableSpec, rows: int, columns: Columns, *, stream_id: str, seq: int) -> pl.DataFrame:
     """Return rows of a landing table: the given columns plus how and when they arrived.
 
     Args:
         spec: A landing table.
-        columns: Lists or series of one length, by column name.
+        rows: Number of rows.
+        columns: See `capture.Columns`.
         stream_id: Stream of the rows.
         seq: Batch of the rows within the stream.
     """
-    schema = spec.polars_schema
-    frame = pl.DataFrame([pl.Series(name, values, dtype=schema[name]) for name, values in columns.items()])
-    now = datetime.now(UTC)
-    return spec.align(
-        frame.with_columns(
-            pl.lit(stream_id).alias("stream_id"),
-            pl.lit(seq, dtype=pl.Int64).alias("seq"),
-            pl.int_range(pl.len(), dtype=pl.Int32).alias("row"),
-            pl.lit(now, dtype=schema["ingested_at"]).alias("ingested_at"),
-            pl.lit(now.date()).alias("ingest_day"),
-            pl.lit(__version__).alias("sdk_version"),
-        )
-    )
-
-
-def _vectors(name: str, values: NDArray[np.float32]) -> pl.Series:
-    """Return an (n, d) array as a list column without touching its values one by one."""
-    series = pl.Series(name, values.reshape(-1), dtype=pl.Float32)
-    return series.reshape(values.shape).cast(VECTOR)
+    now = microseconds()
+    delivery: Columns = {
+        "stream_id": stream_id,
+        "seq": seq,
+        "row": np.arange(rows, dtype=np.int32),
+        "ingested_at": now,
+        "ingest_day": now // _DAY_US,
+        "sdk_version": __version__,
+    }
+    return to_frame(spec, rows, delivery | columns)
 
 
 @dataclass(slots=True)
@@ -75,6 +69,7 @@ class TraceWriter:
         job: Whose rows these are.
         items: Size of the dataset.
         stream_id: Stream of the rows.
+        encoder: Makes rows of calls, as the tracer's does.
         provenance: Written with every commit.
         next_seq: First batch that is not committed yet.
         fingerprints: Fingerprints of the weights seen.
@@ -85,6 +80,7 @@ class TraceWriter:
     job: TraceJob
     items: int
     stream_id: str
+    encoder: TraceEncoder
     provenance: Provenance | None = None
     next_seq: int = 0
     fingerprints: set[str] = field(default_factory=set)
@@ -124,22 +120,23 @@ class TraceWriter:
         self._rows.append(Batch(self.stream_id, seq, frame))
 
     def _frame(self, seq: int, columns: Mapping[str, NDArray[Any]]) -> pl.DataFrame:
-        n = len(columns["input_id"])
-        constants = {
-            "dataset_type": self.job.dataset_type,
-            "n_epoch": self.job.n_epoch,
-            "model_name": self.job.model.model_name,
-            "version_name": self.job.model.version_name,
-            "model_key": self.job.model.model_key,
-            "task": "classification",
-            "framework": "torch",
-            **{name: str(columns[name][0]) or None for name in _SCALARS},
-        }
-        plain = ("input_id", "input_hash", "label", "captured_at", "prediction", "confidence")
-        values: dict[str, Any] = {name: [value] * n for name, value in constants.items()}
-        values |= {name: columns[name].tolist() for name in plain if name in columns}
-        values |= {name: _vectors(name, columns[name]) for name in _VECTORS if name in columns}
-        return deliver(LANDING_TRACES, values, stream_id=self.stream_id, seq=seq)
+        call = TraceCall(
+            scores=columns["scores"],
+            feature=columns.get("feature"),
+            labels=columns["labels"],
+            input_ids=columns["input_ids"].tolist(),
+            hashes=columns["hashes"].tolist(),
+            dataset_type=self.job.dataset_type,
+            n_epoch=self.job.n_epoch,
+            captured_at=int(columns["captured_at"][0]),
+            fingerprint=str(columns["fingerprint"][0]),
+            path=str(columns["path"][0]),
+            feature_layer=str(columns["feature_layer"][0]) or None,
+            metadata=None,
+            input_uris=None,
+        )
+        ((_, encoded),) = self.encoder([call])
+        return deliver(LANDING_TRACES, len(call.labels), encoded, stream_id=self.stream_id, seq=seq)
 
     def _failure(self, seq: int, result: BatchResult) -> pl.DataFrame:
         now = datetime.now(UTC)
@@ -164,16 +161,15 @@ class TraceWriter:
         fingerprint = str(columns["fingerprint"][0])
         if fingerprint in self.fingerprints:
             return
-        row = {
+        row: Columns = {
             "model_key": self.job.model.model_key,
             "fingerprint": fingerprint,
             "task": "classification",
-            "first_seen": datetime.now(UTC),
+            "first_seen": microseconds(),
             "head": columns["model_head"].tobytes() if "model_head" in columns else None,
             **json.loads(str(columns["model_facts"][0])),
         }
-        values = {name: [value] for name, value in row.items()}
         stream = f"{self.stream_id}#{fingerprint}"
-        frame = deliver(LANDING_MODELS, values, stream_id=self.stream_id, seq=len(self.fingerprints))
+        frame = deliver(LANDING_MODELS, 1, row, stream_id=self.stream_id, seq=len(self.fingerprints))
         self.lake.commit_once(LANDING_MODELS, [Batch(stream, 0, frame)], provenance=self.provenance)
         self.fingerprints.add(fingerprint)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from mld_pipelines.capture import TraceEncoder, microseconds
 from mld_pipelines.compute import PoolPolicy, open_pool
 from mld_pipelines.exceptions import WorkerPoolError
 from mld_pipelines.lake import Batch
@@ -84,7 +84,7 @@ def trace_run(
     stream_id = job.stream_id(run_key)
     mark = lake.mark(LANDING_TRACES, stream_id) if run_key is not None else None
     known = 0 if mark is None else mark + 1
-    writer = TraceWriter(lake, job, items, stream_id, provenance, next_seq=known)
+    writer = TraceWriter(lake, job, items, stream_id, TraceEncoder(job.identity), provenance, next_seq=known)
     backend, workers = _run_batches(job, policy, writer, progress=progress)
     receipt = _complete(lake, job, writer)
     report = TraceRunReport(
@@ -149,9 +149,9 @@ def _complete(lake: Lake, job: TraceJob, writer: TraceWriter) -> dict[str, Any]:
         "fingerprint": fingerprints[-1],
         "weights_changed": len(fingerprints) > 1,
         "note": _note(writer, batches, missing),
-        "completed_at": datetime.now(UTC),
+        "completed_at": microseconds(),
     }
-    frame = deliver(LANDING_RECEIPTS, {k: [v] for k, v in receipt.items()}, stream_id=writer.stream_id, seq=0)
+    frame = deliver(LANDING_RECEIPTS, 1, receipt, stream_id=writer.stream_id, seq=0)
     lake.commit_once(LANDING_RECEIPTS, [Batch(writer.stream_id, 0, frame)], provenance=writer.provenance)
     stored = lake.scan(LANDING_RECEIPTS, stream_id=writer.stream_id).sort("seq").collect()
     return dict(stored.row(-1, named=True))

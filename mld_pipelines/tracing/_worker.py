@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mld_pipelines.adapters import Probe, export_head, fingerprint, input_hashes, judge_scores, pooled
+from mld_pipelines.capture import float_array, microseconds
 from mld_pipelines.compute import resolve
 from mld_pipelines.exceptions import ConfigurationError, InvalidInputError
 from mld_pipelines.tracing._datasets import open_dataset
@@ -71,7 +71,7 @@ class ClassificationTraceWorker:
         self._is_described = False
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-        """Return the columns of the items from `start` to `stop`.
+        """Return scores, features and identities of the items from `start` to `stop` (the parts of a `TraceCall`).
 
         Args:
             batch: `start` and `stop`.
@@ -87,20 +87,27 @@ class ClassificationTraceWorker:
                 inputs = self._dataset.preprocess(inputs)
             hashes = input_hashes(inputs, stop - start)  # before the pass: models edit their inputs in place
             seen = self._forward(inputs)
-        columns = self._columns(seen, stop - start)
-        n_classes = columns["logits" if "logits" in columns else "probs"].shape[1]
-        _check_labels(examples.labels, n_classes, start)
-        columns |= {
-            "input_id": np.array(examples.input_ids),
-            "input_hash": np.array(hashes),
-            "label": np.array(examples.labels, dtype=np.int64),
+        scores = float_array(seen.scores)
+        _check_labels(examples.labels, scores.shape[1], start)
+        columns: dict[str, NDArray[Any]] = {
+            "scores": scores,
+            "labels": np.array(examples.labels, dtype=np.int64),
+            "input_ids": np.array(examples.input_ids),
+            "hashes": np.array(hashes),
+            "captured_at": np.array([microseconds()], dtype=np.int64),
+            "fingerprint": np.array([self._fingerprint]),
+            "path": np.array([str(self._probe.path)]),
+            "feature_layer": np.array([self._probe.feature_layer or ""]),
         }
+        feature = None if seen.feature is None else pooled(seen.feature, stop - start)
+        if feature is not None:
+            columns["feature"] = float_array(feature)
         if not self._is_described:
-            columns |= self._describe(columns, n_classes)
+            columns |= self._describe(columns)
             self._is_described = True
         return columns
 
-    def _forward(self, inputs: Any) -> Seen:  # noqa: ANN401 - whatever the model takes
+    def _forward(self, inputs: Any) -> Seen:
         import torch
 
         parameter = next(self._model.parameters(), None)
@@ -108,37 +115,15 @@ class ClassificationTraceWorker:
         with torch.inference_mode():
             return self._probe.call(inputs)
 
-    def _columns(self, seen: Seen, n: int) -> dict[str, NDArray[Any]]:
-        scores = _array(seen.scores).reshape(n, -1)
-        feature = None if seen.feature is None else pooled(seen.feature, n)
-        verdict = judge_scores(scores)
-        kind = "logits" if verdict is None else verdict.kind
-        probabilities = _probabilities(scores, kind)
-        columns = {
-            "probs": probabilities,
-            "prediction": probabilities.argmax(axis=1).astype(np.int64),
-            "confidence": probabilities.max(axis=1),
-            "captured_at": np.full(n, np.datetime64(datetime.now(UTC).replace(tzinfo=None), "us")),
-            "fingerprint": np.array([self._fingerprint]),
-            "output_kind": np.array([kind]),
-            "output_evidence": np.array(["" if verdict is None else verdict.evidence]),
-            "feature_layer": np.array([self._probe.feature_layer or ""]),
-        }
-        if kind == "logits":
-            columns["logits"] = scores
-        if feature is not None:
-            columns["feature"] = _array(feature)
-        return columns
-
-    def _describe(self, columns: Mapping[str, NDArray[Any]], n_classes: int) -> dict[str, NDArray[Any]]:
+    def _describe(self, columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Return what `landing/models` holds about the weights; sent once per worker."""
-        feature = columns.get("feature")
+        verdict = judge_scores(columns["scores"])
         facts = {
             "architecture": type(self._model).__name__,
-            "output_kind": str(columns["output_kind"][0]),
+            "output_kind": None if verdict is None else verdict.kind,
             "feature_layer": self._probe.feature_layer,
-            "feature_dim": None if feature is None else feature.shape[1],
-            "n_classes": n_classes,
+            "feature_dim": columns["feature"].shape[1] if "feature" in columns else None,
+            "n_classes": columns["scores"].shape[1],
         }
         head = export_head(self._probe.head)
         described: dict[str, NDArray[Any]] = {"model_facts": np.array([json.dumps(facts)])}
@@ -151,13 +136,13 @@ def _check_labels(labels: list[int], n_classes: int, start: int) -> None:
             raise InvalidInputError(f"label {label} of item {index} is outside the model's {n_classes} classes.")
 
 
-def _collate(inputs: list[Any]) -> Any:  # noqa: ANN401 - the user's own structure, batched
+def _collate(inputs: list[Any]) -> Any:
     from torch.utils.data import default_collate
 
     return default_collate(inputs)
 
 
-def _moved(inputs: Any, device: torch.device) -> Any:  # noqa: ANN401 - the same structure on another device
+def _moved(inputs: Any, device: torch.device) -> Any:
     if hasattr(inputs, "to"):
         return inputs.to(device)
     if isinstance(inputs, dict):
@@ -165,20 +150,6 @@ def _moved(inputs: Any, device: torch.device) -> Any:  # noqa: ANN401 - the same
     if isinstance(inputs, (list, tuple)):
         return type(inputs)([_moved(value, device) for value in inputs])
     return inputs
-
-
-def _array(tensor: torch.Tensor) -> NDArray[np.float32]:
-    array: NDArray[np.float32] = np.asarray(tensor.detach().float().cpu().contiguous().numpy())
-    return array
-
-
-def _probabilities(scores: NDArray[np.float32], kind: str) -> NDArray[np.float32]:
-    if kind == "probabilities":
-        return scores
-    exact = scores.astype(np.float64)
-    powers = np.exp(exact if kind == "log_probs" else exact - exact.max(axis=1, keepdims=True))
-    probabilities: NDArray[np.float32] = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
-    return probabilities
 
 
 @contextmanager
