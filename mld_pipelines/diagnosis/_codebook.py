@@ -16,7 +16,7 @@ import numpy as np
 from mld_pipelines.diagnosis._artifact import pack_artifact, unpack_artifact
 from mld_pipelines.diagnosis._blocks import padded_blocks
 from mld_pipelines.diagnosis._projection import Projection, check_features
-from mld_pipelines.diagnosis._threads import one_thread
+from mld_pipelines.diagnosis._threads import one_thread_if_free
 from mld_pipelines.exceptions import CorruptArtifactError, InvalidInputError
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ class Codebook:
         """
         h = check_features(features, width=self.identity.feature_dim)
         p = check_probabilities(probabilities, n_units=len(h), n_classes=self.identity.n_classes)
-        with one_thread() if len(h) >= _BULK_ROWS else nullcontext():
+        with one_thread_if_free() if len(h) >= _BULK_ROWS else nullcontext():
             (nearest,), (distance,) = nearest_cells(self.space, [self.centroids], h, p)
         inside = distance <= radii_with_margin(self.radii)[nearest]
         return CodeAssignment(index=np.where(inside, nearest, UNSEEN_INDEX), nearest=nearest, distance=distance)

@@ -38,6 +38,7 @@ __all__ = [
     "cross_fit_codes",
     "finish_fit",
     "fit_codebook",
+    "one_thread",
 ]
 
 _FOLDS = 5

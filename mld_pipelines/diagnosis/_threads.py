@@ -1,54 +1,56 @@
-"""One thread for fits and bulk assignment, safe to enter from several threads at once."""
+"""One native thread for fits and bulk products, from whichever Python thread they run in."""
 
 from __future__ import annotations
 
+import os
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["one_thread"]
+__all__ = ["one_thread", "one_thread_if_free"]
 
-_lock = threading.Lock()
-_entered = 0
-_limits: Any = None
+_lock = threading.RLock()
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Run native thread pools (BLAS, OpenMP) on one thread.
+    """Run native thread pools (BLAS, OpenMP) on one thread; waits for another such block to end.
 
-    For fits, because sums in another order would give another codebook on another machine. For bulk products over
-    small blocks, because two threads per block gain nothing on an idle machine and cost four times the time on a busy
-    one (measured: 100 blocks at 512 columns and 512 codes, 0.4 s against 1.2–1.8 s at load 3 on two cores).
-
-    The limits are the process's: the first thread that enters sets them and the last one that leaves restores them, so
-    that a logger's thread and an evaluation cannot restore each other's limit. It is a best effort outside the main
-    thread: OpenBLAS 0.3.31 ignores a limit set there once the main thread has set one. Codes do not rest on it.
+    For fits: sums in another order give another codebook (measured: other bytes with two threads). Limits belong to
+    the process and the first Python thread that sets one controls them, so fits in two threads run one after another.
     """
-    _enter()
-    try:
-        yield
-    finally:
-        _leave()
-
-
-def _enter() -> None:
-    global _entered, _limits  # noqa: PLW0603 - the limits are global to the process, so is their count
     from threadpoolctl import threadpool_limits
 
-    with _lock:
-        if _entered == 0:
-            _limits = threadpool_limits(limits=1)
-        _entered += 1
+    with _lock, threadpool_limits(limits=1):
+        yield
 
 
-def _leave() -> None:
-    global _entered, _limits  # noqa: PLW0603
-    with _lock:
-        _entered -= 1
-        if _entered == 0:
-            _limits.restore_original_limits()
-            _limits = None
+@contextmanager
+def one_thread_if_free() -> Iterator[None]:
+    """Run native thread pools on one thread unless another Python thread limits them just now; never waits.
+
+    For bulk products over small blocks, whose results do not depend on it: two threads per block gain nothing on an
+    idle machine and cost four times the time on a busy one (measured: 100 blocks at 512 columns and 512 codes, 0.4 s
+    against 1.2–1.8 s at load 3 on two cores).
+    """
+    if not _lock.acquire(blocking=False):
+        yield
+        return
+    try:
+        with one_thread():
+            yield
+    finally:
+        _lock.release()
+
+
+def _forget_lock() -> None:
+    """Give a forked child a free lock: the thread that held it does not exist there."""
+    global _lock  # noqa: PLW0603 - a lock cannot be reset in place
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_lock)

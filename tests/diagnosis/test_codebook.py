@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -140,6 +141,14 @@ def test_code_does_not_depend_on_batch_or_order(fit: CodebookFit, cuts: list[int
 
 def test_refit_gives_the_same_bytes(fit: CodebookFit) -> None:
     assert _fit().codebook.to_bytes() == fit.codebook.to_bytes()
+
+
+def test_fit_in_another_thread_gives_the_same_bytes(fit: CodebookFit) -> None:
+    found: list[CodebookFit] = []
+    worker = threading.Thread(target=lambda: found.append(_fit()))
+    worker.start()
+    worker.join(60)
+    assert found[0].codebook.codebook_id == fit.codebook.codebook_id
 
 
 def test_rows_sorted_by_key_make_the_fit_independent_of_arrival_order(fit: CodebookFit) -> None:

@@ -1,7 +1,9 @@
-"""Thread limits are set once and restored by the last one out; codes do not depend on them."""
+"""Fits run on one native thread wherever they are called; bulk assignment never waits for them."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from mld_pipelines.diagnosis._codebook import nearest_centroids
-from mld_pipelines.diagnosis._threads import one_thread
+from mld_pipelines.diagnosis._threads import one_thread, one_thread_if_free
 
 
 def _threads() -> list[int]:
@@ -30,19 +32,62 @@ def test_limits_are_restored_after_an_error() -> None:
     assert _threads() == before
 
 
-def test_thread_that_leaves_first_does_not_lift_the_limit_of_another() -> None:
-    before = _threads()
+def test_limit_holds_in_any_thread_in_turn() -> None:
+    seen: list[set[int]] = []
 
-    def visit() -> None:
+    def fit() -> None:
         with one_thread():
-            pass
+            seen.append(set(_threads()))
+
+    fit()
+    workers = [threading.Thread(target=fit) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(5)
+    fit()
+    assert seen == [{1}] * 5
+
+
+def test_bulk_work_does_not_wait_for_a_fit() -> None:
+    before, done = _threads(), threading.Event()
+
+    def assign() -> None:
+        with one_thread_if_free():
+            done.set()
 
     with one_thread():
-        worker = threading.Thread(target=visit)
+        worker = threading.Thread(target=assign)
         worker.start()
+        assert done.wait(5)
         worker.join(5)
         assert set(_threads()) == {1}
     assert _threads() == before
+
+
+def test_bulk_work_is_limited_when_nothing_else_runs() -> None:
+    before = _threads()
+    with one_thread_if_free():
+        assert set(_threads()) == {1}
+    assert _threads() == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork")
+def test_forked_child_is_not_locked_out() -> None:
+    script = (
+        "import os, threading\nfrom mld_pipelines.diagnosis._threads import one_thread\n"
+        "held, end = threading.Event(), threading.Event()\n"
+        "def fit():\n    with one_thread():\n        held.set(); end.wait(20)\n"
+        "worker = threading.Thread(target=fit); worker.start(); held.wait(5)\n"
+        "child = os.fork()\n"
+        "if child == 0:\n    with one_thread():\n        os._exit(7)\n"
+        "status = os.waitpid(child, 0)[1]; end.set(); worker.join(); print(os.waitstatus_to_exitcode(status))"
+    )
+    env = {"PYTHONPATH": ":".join(sys.path)}
+    run = subprocess.run(
+        [sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=30, env=env
+    )
+    assert run.stdout.strip() == "7", run.stderr
 
 
 def test_nearest_cell_is_the_same_on_one_and_on_many_threads() -> None:
