@@ -1,0 +1,61 @@
+"""From hook to sink: records, bounded buffer, spool, delivery."""
+
+from __future__ import annotations
+
+from mld_pipelines.capture._calls import (
+    Identity,
+    InferenceCall,
+    InferenceEncoder,
+    ScoreOutputs,
+    TraceCall,
+    TraceEncoder,
+    float_array,
+    generated_request_ids,
+)
+from mld_pipelines.capture._columns import Columns, to_frame
+from mld_pipelines.capture._commit import Moved, commit_spool
+from mld_pipelines.capture._forks import can_use_frames
+from mld_pipelines.capture._metadata import metadata_rows
+from mld_pipelines.capture._model_row import model_row
+from mld_pipelines.capture._recorder import Overflow, Recorder, is_strict
+from mld_pipelines.capture._replay import SpooledStream, replay, spooled_streams
+from mld_pipelines.capture._segment import CorruptSegmentError, Segment, decode, encode
+from mld_pipelines.capture._sink import Delivery, EmbeddedSink, Sink, open_sink
+from mld_pipelines.capture._spool import Spool
+from mld_pipelines.capture._stats import Stats
+from mld_pipelines.capture._stream import microseconds
+
+__all__ = [
+    "Columns",
+    "CorruptSegmentError",
+    "Delivery",
+    "EmbeddedSink",
+    "Identity",
+    "InferenceCall",
+    "InferenceEncoder",
+    "Moved",
+    "Overflow",
+    "Recorder",
+    "ScoreOutputs",
+    "Segment",
+    "Sink",
+    "Spool",
+    "SpooledStream",
+    "Stats",
+    "TraceCall",
+    "TraceEncoder",
+    "can_use_frames",
+    "commit_spool",
+    "decode",
+    "encode",
+    "float_array",
+    "generated_request_ids",
+    "is_strict",
+    "metadata_rows",
+    "microseconds",
+    "model_row",
+    "open_sink",
+    "replay",
+    "spooled_streams",
+    "to_frame",
+]

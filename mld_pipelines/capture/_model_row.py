@@ -1,0 +1,54 @@
+"""The row of `landing/models`: what another process needs to score rows of these weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mld_pipelines.adapters import export_head, unwrap
+from mld_pipelines.capture._stream import microseconds
+from mld_pipelines.records import model_key
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mld_pipelines.adapters import Probe
+    from mld_pipelines.capture._calls import Identity
+    from mld_pipelines.capture._columns import Columns
+
+__all__ = ["model_row"]
+
+
+def model_row(
+    identity: Identity,
+    probe: Probe,
+    *,
+    fingerprint: str,
+    output_kind: str,
+    feature_dim: int | None,
+    n_classes: int,
+    class_names: Sequence[str] | None = None,
+) -> Columns:
+    """Return the columns of one model row.
+
+    Args:
+        identity: Names of the model.
+        probe: Knows the model and its head.
+        fingerprint: Hash of the weights.
+        output_kind: What the model returns.
+        feature_dim: Width of the feature; None without one.
+        n_classes: Number of classes.
+        class_names: Their names by index.
+    """
+    return {
+        "model_key": model_key(*identity),
+        "fingerprint": fingerprint,
+        "task": "classification",
+        "architecture": type(unwrap(probe.model)).__name__,
+        "output_kind": output_kind,
+        "feature_layer": probe.feature_layer,
+        "feature_dim": feature_dim,
+        "n_classes": n_classes,
+        "class_names": None if class_names is None else list(class_names),
+        "first_seen": microseconds(),
+        "head": export_head(probe.head),
+    }

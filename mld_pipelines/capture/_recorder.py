@@ -1,0 +1,259 @@
+"""`Recorder`: the caller's side of capturing. An append; everything else happens on one background thread."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from typing import TYPE_CHECKING, Any, Literal
+
+from mld_pipelines.capture import _forks
+from mld_pipelines.capture._spool import Spool, check_stream_id
+from mld_pipelines.capture._stats import Stats, Tally
+from mld_pipelines.capture._stream import Stream
+from mld_pipelines.capture._worker import Worker
+from mld_pipelines.exceptions import InvalidInputError, StorageError
+from mld_pipelines.records import uuid7
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mld_pipelines.capture._columns import Columns
+    from mld_pipelines.capture._sink import Sink
+
+__all__ = ["Overflow", "Recorder", "is_strict"]
+
+Overflow = Literal["drop_oldest", "sample", "block"]
+
+_EXIT_SECONDS = 2.0
+"""Time all recorders of a process together get at its end; what is left then stays in the spool."""
+
+_BLOCK_POLL_SECONDS = 0.002
+
+
+def is_strict() -> bool:
+    """Return whether internal errors shall be raised instead of logged (`MLD_STRICT=1`, for tests of this package)."""
+    return os.environ.get("MLD_STRICT") == "1"
+
+
+class Recorder:
+    """Bounded buffer in front of a background thread that encodes, spools and delivers.
+
+    Args:
+        table: Table of the rows that calls leave.
+        sink: Where they go in the end.
+        encode: Called in the background with the payloads of several calls; returns groups `(rows of each call,
+            columns)` that together are the payloads in their order.
+        overflow: What happens when the buffer is full: lose the oldest calls, thin the new ones out, or wait.
+        max_buffer_bytes: Bound of the buffer, all threads together.
+        stream_id: Name of the stream if it may be sent again; default a new UUIDv7.
+
+    Raises:
+        InvalidInputError: An argument is outside its range.
+        ConfigurationError: Another process sends a stream of this id.
+    """
+
+    def __init__(
+        self,
+        table: str,
+        sink: Sink,
+        *,
+        encode: Callable[[Sequence[Any]], list[tuple[list[int], Columns]]],
+        overflow: Overflow,
+        max_buffer_bytes: int,
+        stream_id: str | None = None,
+    ) -> None:
+        if overflow not in ("drop_oldest", "sample", "block"):
+            raise InvalidInputError(f"overflow is {overflow!r}; use 'drop_oldest', 'sample' or 'block'.")
+        if not isinstance(max_buffer_bytes, int) or max_buffer_bytes < 1:
+            raise InvalidInputError(f"max_buffer_bytes is {max_buffer_bytes!r}; give a positive number of bytes.")
+        self.table = table
+        self.sink = sink
+        self.encode = encode
+        self.overflow: Overflow = overflow
+        self.max_buffer_bytes = max_buffer_bytes
+        self._begin(stream_id)
+        if stream_id is not None:
+            _ = self.stream.folder  # a second sender of the same stream is refused now, not after the first call
+        _forks.register(self)
+        _recorders.add(self)
+
+    def _begin(self, stream_id: str | None) -> None:
+        spool = Spool(self.sink.root)
+        name = uuid7() if stream_id is None else check_stream_id(stream_id)
+        self.stream = Stream(spool, name, is_repeatable=stream_id is not None)
+        self.items: deque[tuple[int, int, Any]] = deque()
+        self.extras: deque[tuple[str, int, Columns]] = deque()
+        self.emitted, self.acknowledged = Tally(), Tally()
+        self.lost: dict[str, Tally] = {}
+        self.is_closed = False
+        self._largest = 1
+        self._thinned = 0
+        self._worker: Worker | None = None
+        self._start_lock = threading.Lock()
+
+    def renew_after_fork(self) -> None:
+        """Give a child a stream of its own; what the parent buffered is the parent's."""
+        repeatable = self.stream.is_repeatable
+        self._begin(f"{self.stream.stream_id[:80]}.{uuid7()}" if repeatable else None)
+
+    @property
+    def worker(self) -> Worker:
+        """The background side; its thread starts here, never at import or construction."""
+        if self._worker is None:
+            with self._start_lock:
+                if self._worker is None:
+                    self._worker = Worker(self)
+        return self._worker
+
+    def put(self, payload: Any, rows: int, size: int) -> None:
+        """Keep a call's payload.
+
+        Args:
+            payload: What `encode` understands; not touched by the caller any more.
+            rows: Rows it will become.
+            size: Bytes it holds.
+
+        Raises:
+            StorageError: Only with `overflow="block"`: the buffer is full and the spool cannot be written.
+        """
+        self.emitted.add(rows, size)
+        if self.is_closed:
+            self.lose("closed", rows, size)
+            return
+        self._largest = max(self._largest, size)
+        if len(self.items) * self._largest >= self.max_buffer_bytes and not self._has_room(rows, size):
+            return
+        self.items.append((rows, size, payload))
+        if self._worker is None:
+            _ = self.worker
+
+    def send(self, table: str, columns: Columns, rows: int = 1) -> None:
+        """Keep rows of another table (a receipt, a model, labels): never dropped, spooled after the rows before them."""
+        self.extras.append((table, rows, columns))
+        self.worker.wake()
+
+    @property
+    def buffered_size(self) -> int:
+        """Bytes in memory."""
+        return self.emitted.size - self.acknowledged.size - sum(tally.size for tally in list(self.lost.values()))
+
+    def lose(self, reason: str, rows: int, size: int) -> None:
+        """Count rows that are lost."""
+        tally = self.lost.get(reason)
+        if tally is None:
+            tally = self.lost.setdefault(reason, Tally())
+        tally.add(rows, size)
+
+    def _has_room(self, rows: int, size: int) -> bool:
+        """Apply the overflow policy to a call that is counted already; return whether it may be kept."""
+        if self.overflow == "drop_oldest":
+            while self.buffered_size > self.max_buffer_bytes and self.items:
+                self._lose_oldest()
+            return True
+        if self.overflow == "block":
+            self._wait_for_room(rows, size)
+            return True
+        return self._is_sampled(rows, size)
+
+    def _lose_oldest(self) -> None:
+        try:
+            rows, size, _ = self.items.popleft()
+        except IndexError:  # the worker took it
+            return
+        self.lose("buffer_full", rows, size)
+
+    def _is_sampled(self, rows: int, size: int) -> bool:
+        """Keep every 2nd call above half full, every 4th above three quarters, and so on; none when full."""
+        free = 1.0 - self.buffered_size / self.max_buffer_bytes
+        self._thinned += 1
+        keeps = free >= 0.5 or (free > 0.0 and self._thinned % round(1.0 / free) == 0)
+        if not keeps:
+            self.lose("sampled", rows, size)
+        return keeps
+
+    def _wait_for_room(self, rows: int, size: int) -> None:
+        while self.buffered_size > self.max_buffer_bytes and self.buffered_size > size:
+            self.worker.wake()
+            if self.is_closed or self.worker.is_stuck:
+                self.lose("refused", rows, size)
+                raise StorageError(
+                    f"the buffer of stream {self.stream.stream_id} is full and its spool cannot be written "
+                    f"({self.worker.problem}); this batch was not recorded. Free disk space or move MLD_HOME."
+                )
+            time.sleep(_BLOCK_POLL_SECONDS)
+
+    def flush(self, timeout: float | None = 30.0, *, is_patient: bool = True) -> bool:
+        """Deliver everything captured so far; return whether it is stored.
+
+        Args:
+            timeout: Seconds to wait; None waits for ever.
+            is_patient: Try again after an error until the time is over; otherwise return at the first one.
+        """
+        if self._worker is None and not self.items and not self.extras and not self.stream.spooled_rows():
+            return True
+        return self.worker.flush(timeout, is_patient=is_patient)
+
+    def close(self, timeout: float | None = 5.0) -> bool:
+        """Flush, stop the thread and give the stream up; return whether everything is stored."""
+        is_stored = self.flush(timeout)
+        self.is_closed = True
+        if self._worker is not None:
+            self._worker.stop(timeout)
+        self.stream.close()
+        return is_stored
+
+    def abandon(self) -> None:
+        """Say that nobody will call again: the thread delivers what is there and ends (no lock, no I/O here)."""
+        self.is_closed = True
+
+    @property
+    def problem(self) -> str | None:
+        """Last error of spool or sink, while it lasts."""
+        return None if self._worker is None else self._worker.problem
+
+    @property
+    def stats(self) -> Stats:
+        """Where the captured rows are now."""
+        for _ in range(5):  # rows on their way from spool to lake while we count: look again
+            stats = self._count()
+            if stats.is_conserved:
+                break
+            time.sleep(0.005)
+        return stats
+
+    def _count(self) -> Stats:
+        acknowledged = self.acknowledged.rows
+        spooled = self.stream.spooled_rows(self.table)
+        entry = self.stream.entry(self.table)
+        dropped = {reason: tally.rows for reason, tally in list(self.lost.items())}
+        if entry.refused:
+            dropped["refused_by_sink"] = entry.refused
+        emitted = self.emitted.rows
+        return Stats(
+            emitted=emitted,
+            acknowledged=acknowledged,
+            stored=entry.stored,
+            known=entry.known,
+            known_batches=entry.known_batches,
+            quarantined=entry.quarantined,
+            dropped=dropped,
+            spooled=spooled,
+            buffered=emitted - acknowledged - sum(tally.rows for tally in list(self.lost.values())),
+            problem=self.problem,
+        )
+
+
+_recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()
+
+
+@atexit.register
+def _flush_at_exit() -> None:
+    """Bring what is buffered to the spool, and to the lake if time allows."""
+    deadline = time.monotonic() + _EXIT_SECONDS
+    for recorder in list(_recorders):
+        if not recorder.is_closed:
+            recorder.flush(max(0.1, deadline - time.monotonic()))

@@ -1,0 +1,267 @@
+"""`ClassificationTracer`: records what a classifier does with labelled inputs."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import warnings
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from mld_pipelines.adapters import Probe, fingerprint, input_hashes, pooled, weights_version
+from mld_pipelines.capture import (
+    Identity,
+    Recorder,
+    TraceCall,
+    TraceEncoder,
+    float_array,
+    metadata_rows,
+    microseconds,
+    open_sink,
+)
+from mld_pipelines.exceptions import InvalidInputError
+from mld_pipelines.records import model_key, normalise_input_ids
+from mld_pipelines.training._arguments import (
+    checked_dataset,
+    checked_epoch,
+    checked_labels,
+    checked_range,
+    checked_uris,
+)
+from mld_pipelines.training._save import save
+from mld_pipelines.training._traced import Traced
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mld_pipelines.adapters import Seen
+    from mld_pipelines.capture import Stats
+    from mld_pipelines.training._traced import Receipt
+
+__all__ = ["ClassificationTracer"]
+
+_log = logging.getLogger("mld_pipelines.training")
+
+_MAX_BUFFER_BYTES = 256 * 2**20
+"""A tracer waits when this much is in memory: 120,000 rows with 512 features."""
+
+
+class ClassificationTracer:
+    """Calls a model as `model(inputs)` would and records outputs, features and labels.
+
+    The model is not changed: mode, gradients, weights and inputs stay as they are, and hooks exist only during a call.
+    Rows are in the lake, complete and readable, when `wait_for_save` returns.
+
+    Args:
+        model: `torch.nn.Module` (or what `torch.compile`, DataParallel and DistributedDataParallel make of one).
+        model_name: Model identifier, the same for tracer, evaluator and logger.
+        version_name: Version identifier.
+        feature_layer: Path of the module whose input is the feature; default the head, which is found.
+        class_names: Names of the classes by index.
+        stream_id: Name of this stream of rows if it may be sent again, e.g. by a repeated script: the same calls are
+            then recognised and stored once. Default: a new stream.
+
+    Raises:
+        InvalidInputError: A name or `feature_layer` is not usable.
+        ConfigurationError: `MLD_API_ENDPOINT` is no lake.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        model_name: str,
+        version_name: str,
+        *,
+        feature_layer: str | None = None,
+        class_names: Sequence[str] | None = None,
+        stream_id: str | None = None,
+    ) -> None:
+        model_key(model_name, version_name)
+        self.model = model
+        self.model_name = model_name
+        self.version_name = version_name
+        self.class_names = None if class_names is None else [str(name) for name in class_names]
+        self._identity = Identity(model_name, version_name)
+        self._probe = Probe(model, feature_layer=feature_layer)
+        self._encoder = TraceEncoder(self._identity)
+        self._recorder = Recorder(
+            "landing/traces",
+            open_sink(),
+            encode=self._encoder,
+            overflow="block",
+            max_buffer_bytes=_MAX_BUFFER_BYTES,
+            stream_id=stream_id,
+        )
+        self._lock = threading.Lock()
+        self._calls = 0
+        self._traced: dict[tuple[str, int | None], Traced] = {}
+        self._described: set[str] = set()
+        self._shape: tuple[int, int | None] | None = None
+        self._has_warned = False
+        self._stream_of_state = self.stream_id
+        weakref.finalize(self, self._recorder.abandon).atexit = False
+
+    def __call__(
+        self,
+        inputs: Any,
+        labels: Any,
+        input_ids: Any = None,
+        dataset_type: str = "train",
+        n_epoch: int | None = None,
+        metadata: Any = None,
+        input_uris: Any = None,
+        **model_arguments: Any,
+    ) -> Any:
+        """Run the model on a batch and record it.
+
+        Args:
+            inputs: The model's input, a batch of N.
+            labels: N class indices.
+            input_ids: N ints or strings that name the inputs for ever.
+            dataset_type: Dataset the inputs belong to.
+            n_epoch: Epoch, to keep several apart.
+            metadata: Scalars per input by name, see `get_view(groupby=…)`.
+            input_uris: Where the N raw inputs can be found again.
+            **model_arguments: Passed on to the model.
+
+        Returns:
+            The model's own output object.
+
+        Raises:
+            InvalidInputError: Lengths, labels or output do not fit; nothing of the batch was recorded.
+            StorageError: The spool cannot be written and the buffer is full.
+        """
+        targets = checked_labels(labels)
+        n = len(targets)
+        ids = normalise_input_ids(input_ids, n)
+        dataset, epoch = checked_dataset(dataset_type), checked_epoch(n_epoch)
+        rows, uris = metadata_rows(metadata, n), checked_uris(input_uris, n)
+        hashes = input_hashes({**model_arguments, "inputs": inputs} if model_arguments else inputs, n)
+        traced = self._opened(dataset, epoch)
+        seen = self._probe.call(inputs, **model_arguments)
+        scores, feature = self._arrays(seen, targets)
+        if n:
+            call = TraceCall(
+                scores, feature, targets, ids, hashes, dataset, epoch, microseconds(), traced.fingerprint,
+                str(self._probe.path), self._probe.feature_layer, rows, uris,
+            )  # fmt: skip
+            self._record(call, traced)
+        return seen.output
+
+    def wait_for_save(self, n_epoch: int | None = None, *, timeout: float = 300.0) -> Receipt:
+        """Store everything traced so far and declare it complete.
+
+        Args:
+            n_epoch: Only rows of this epoch; default all that are pending.
+            timeout: Seconds to wait for the lake.
+
+        Returns:
+            What was stored.
+
+        Raises:
+            InvalidInputError: Nothing is pending, or not this epoch; the message lists the pending ones.
+            StorageError: The lake cannot be written. The rows are in the spool; call again or run `mld ingest replay`.
+        """
+        epoch = checked_epoch(n_epoch)
+        self._forget_after_fork()
+        pending = [traced for traced in self._traced.values() if traced.is_pending]
+        chosen = [traced for traced in pending if n_epoch is None or traced.n_epoch == epoch]
+        if not pending:
+            raise InvalidInputError("nothing was traced since the last save; call the tracer on some batches first.")
+        if not chosen:
+            epochs = sorted({str(traced.n_epoch) for traced in pending})
+            raise InvalidInputError(
+                f"n_epoch={epoch} was not traced; pending epochs are {', '.join(epochs)}. Nothing was saved: pass the "
+                "epoch that was traced, or none for all."
+            )
+        return save(self, chosen, timeout=timeout)
+
+    def close(self) -> None:
+        """Bring what was traced to the lake and end the background thread; `wait_for_save` writes the receipt."""
+        self._recorder.close()
+
+    def __enter__(self) -> ClassificationTracer:
+        """Return the tracer."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+    @property
+    def stream_id(self) -> str:
+        """Stream of the rows."""
+        return self._recorder.stream.stream_id
+
+    @property
+    def stats(self) -> Stats:
+        """Where the rows are now."""
+        return self._recorder.stats
+
+    @property
+    def feature_layer(self) -> str | None:
+        """Layer whose input is the feature; None before the first call or without one."""
+        return self._probe.feature_layer
+
+    def _opened(self, dataset: str, epoch: int | None) -> Traced:
+        """Return the state of a dataset and epoch; judge whether the weights moved since its first call."""
+        self._forget_after_fork()
+        key = (dataset, epoch)
+        version = weights_version(self.model)
+        with self._lock:
+            if key not in self._traced:
+                self._traced[key] = Traced(dataset, epoch, fingerprint(self.model), version, is_pending=False)
+            traced = self._traced[key]
+            if traced.weights_version != version and not traced.weights_changed:
+                traced.weights_changed = fingerprint(self.model) != traced.fingerprint
+                traced.weights_version = version
+        return traced
+
+    def _arrays(self, seen: Seen, labels: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Return scores and feature on the CPU, or refuse a batch whose parts do not fit."""
+        n = len(labels)
+        scores = float_array(seen.scores)
+        if len(scores) != n:
+            raise InvalidInputError(
+                f"the model returned {len(scores)} rows for {n} labels and input_ids; this batch was not recorded."
+            )
+        checked_range(labels, scores.shape[1])
+        if self.class_names is not None and len(self.class_names) != scores.shape[1]:
+            raise InvalidInputError(
+                f"class_names has {len(self.class_names)} names but the model returns {scores.shape[1]} classes; this "
+                "batch was not recorded."
+            )
+        vector = None if seen.feature is None else pooled(seen.feature, n)
+        if vector is None:
+            self._say_without_features()
+        feature = None if vector is None else float_array(vector)
+        self._shape = scores.shape[1], None if feature is None else feature.shape[1]
+        return scores, feature
+
+    def _record(self, call: TraceCall, traced: Traced) -> None:
+        size = call.scores.nbytes + (0 if call.feature is None else call.feature.nbytes) + 300 * len(call.labels)
+        with self._lock:  # the number of a call is its place in the buffer
+            self._recorder.put(call, len(call.labels), size)
+            traced.add(call.input_ids, call.hashes, call=self._calls)
+            self._calls += 1
+
+    def _say_without_features(self) -> None:
+        if self._has_warned:
+            return
+        self._has_warned = True
+        message = (
+            f"no linear layer of {type(self.model).__name__} made its output: {self.model_name} is traced without "
+            "features, so there will be no error codes. Pass feature_layer= to name the layer whose input to use."
+        )
+        _log.warning(message)
+        warnings.warn(message, UserWarning, stacklevel=4)
+
+    def _forget_after_fork(self) -> None:
+        """In a forked child, what the parent traced is the parent's."""
+        if self._stream_of_state != self.stream_id:
+            self._stream_of_state = self.stream_id
+            self._lock = threading.Lock()
+            self._traced, self._described, self._calls = {}, set(), 0
