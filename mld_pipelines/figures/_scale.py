@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 __all__ = ["Scale", "fit_scale", "percent", "plain"]
 
 
+#: Spans below this are drawn as one value: their decimal logarithm is not safe.
+_SMALLEST_SPAN = 1e-200
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
     """Maps values to coordinates.
@@ -55,8 +59,8 @@ def fit_scale(values: Iterable[float], *, start: float, end: float, floor: float
         return Scale(low=0.0, high=1.0, start=start, end=end)
     low = min(known) if floor is None else min(floor, *known)
     high = max(known)
-    if high <= low:
-        high = low + (abs(low) or 1.0)
+    if high - low <= max(_SMALLEST_SPAN, 1e-12 * abs(high)):
+        high = low + (abs(low) if abs(low) > _SMALLEST_SPAN else 1.0)
     step = _round_step((high - low) / 4)
     top = high if floor is None else math.ceil(high / step - 1e-9) * step
     return Scale(low=low, high=top, start=start, end=end)

@@ -40,7 +40,7 @@ def document(parts: Iterable[str], *, width: float, height: float, title: str, d
         description: What the picture shows, in a sentence with the numbers that matter.
     """
     size = {"width": number(width), "height": number(height), "viewBox": f"0 0 {number(width)} {number(height)}"}
-    label = {"role": "img", "aria-label": title, "font-family": _FONT, "font-size": "11"}
+    label = {"role": "img", "aria-label": title, "font-family": _FONT, "font-size": "11", "fill": COLOURS["text"]}
     attributes = _attributes({"xmlns": "http://www.w3.org/2000/svg"} | size | label)
     return f"<svg{attributes}><title>{_clean(title)}</title><desc>{_clean(description)}</desc>{''.join(parts)}</svg>"
 
@@ -63,13 +63,12 @@ def element(name: str, content: str | None = None, **attributes: str | float | N
 
 
 def text(x: float, y: float, content: str, *, anchor: str = "start", weight: str | None = None) -> str:
-    """Return a text element in the text colour."""
+    """Return a text element; it inherits the text colour of the document."""
     return element(
         "text",
         content,
         x=x,
         y=y,
-        fill=COLOURS["text"],
         text_anchor=None if anchor == "start" else anchor,
         font_weight=weight,
     )

@@ -16,6 +16,7 @@ from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.figures import (
     COLOURS,
     bar_chart,
+    heat_map,
     histogram,
     line_chart,
     reliability_diagram,
@@ -38,6 +39,14 @@ def _days() -> pl.DataFrame:
     )
 
 
+def _cells() -> pl.DataFrame:
+    """14 days × 20 codes."""
+    rows = [(d, f"E{c:03d}", float(k - c) / 3, c == 5) for k, d in enumerate(DAYS) for c in range(20)]
+    return pl.DataFrame(
+        rows, schema={"day": pl.Date, "code": pl.String, "delta": pl.Float64, "few": pl.Boolean}, orient="row"
+    )
+
+
 def _figures() -> dict[str, str]:
     shares = pl.DataFrame({"category": ["stable_coverage", "hotspot"], "ratio": [0.8, 0.2]})
     bins = pl.DataFrame({"predicted": [0.1, 0.7], "observed": [0.2, 0.6], "counts": [90, 10]})
@@ -46,6 +55,7 @@ def _figures() -> dict[str, str]:
         "line": line_chart(
             _days(), x="day", y="p", low="lo", high="hi", dots="true", reference=0.1, title="Error rate"
         ),
+        "heat": heat_map(_cells(), x="day", y="code", value="delta", masked="few", title="Error map"),
         "spark": sparkline([1.0, None, 3.0], title="Volume"),
         "histogram": histogram([3, 1, 0], edges=[0, 1, 2, 3], reference=[1, 1, 1], title="Error probability"),
         "reliability": reliability_diagram(bins, title="Calibration"),
@@ -55,6 +65,7 @@ def _figures() -> dict[str, str]:
 EMPTY = {
     "bars": lambda: bar_chart(pl.DataFrame(schema={"a": pl.String, "b": pl.Float64}), label="a", value="b", title="t"),
     "line": lambda: line_chart(_days().clear(), x="day", y="p", low="lo", high="hi", dots="true", title="t"),
+    "heat": lambda: heat_map(_cells().clear(), x="day", y="code", value="delta", masked="few", title="t"),
     "spark": lambda: sparkline([], title="t"),
     "histogram": lambda: histogram([0, 0], edges=[0, 1, 2], title="t"),
     "reliability": lambda: reliability_diagram(
@@ -63,12 +74,12 @@ EMPTY = {
 }
 
 
-@pytest.mark.parametrize("name", ["bars", "line", "spark", "histogram", "reliability"])
+@pytest.mark.parametrize("name", ["bars", "line", "heat", "spark", "histogram", "reliability"])
 def test_equal_inputs_give_equal_text(name: str) -> None:
     assert _figures()[name] == _figures()[name]
 
 
-@pytest.mark.parametrize("name", ["bars", "line", "spark", "histogram", "reliability"])
+@pytest.mark.parametrize("name", ["bars", "line", "heat", "spark", "histogram", "reliability"])
 def test_every_figure_has_a_name_and_a_description(name: str, parse: Callable) -> None:
     picture = parse(_figures()[name])
     assert picture.root.attrib["role"] == "img"
@@ -76,13 +87,13 @@ def test_every_figure_has_a_name_and_a_description(name: str, parse: Callable) -
     assert any(character.isdigit() for character in picture.all("desc")[0].text)
 
 
-@pytest.mark.parametrize("name", ["bars", "line", "spark", "histogram", "reliability"])
+@pytest.mark.parametrize("name", ["bars", "line", "heat", "spark", "histogram", "reliability"])
 def test_nothing_is_executed_or_fetched(name: str) -> None:
     svg = _figures()[name].replace('xmlns="http://www.w3.org/2000/svg"', "")
     assert not re.search(r"script|href|url\(|http|@import|on\w+=|foreignObject", svg)
 
 
-@pytest.mark.parametrize("name", ["bars", "line", "spark", "histogram", "reliability"])
+@pytest.mark.parametrize("name", ["bars", "line", "heat", "spark", "histogram", "reliability"])
 def test_figures_fit_into_metadata(name: str) -> None:
     assert len(to_data_uri(_figures()[name])) < 10_000
 

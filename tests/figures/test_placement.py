@@ -11,7 +11,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mld_pipelines.exceptions import InvalidInputError
-from mld_pipelines.figures import CATEGORY_COLOURS, bar_chart, histogram, line_chart, reliability_diagram, sparkline
+from mld_pipelines.figures import (
+    CATEGORY_COLOURS,
+    COLOURS,
+    bar_chart,
+    heat_map,
+    histogram,
+    line_chart,
+    reliability_diagram,
+    sparkline,
+)
 from mld_pipelines.figures._scale import fit_scale
 from mld_pipelines.figures._svg import number
 
@@ -176,3 +185,37 @@ def test_coordinates_are_short_and_finite() -> None:
     assert [number(v) for v in (1.0, 2.25, -0.01, 3.14159)] == ["1", "2.2", "0", "3.1"]
     with pytest.raises(InvalidInputError, match="not finite"):
         number(float("nan"))
+
+
+def _cells(parse: Callable, svg: str, colour: str) -> set[tuple[float, float]]:
+    import re
+
+    data = " ".join(p.attrib["d"] for p in parse(svg).all("path") if p.attrib["fill"] == COLOURS[colour])
+    return {(float(x), float(y)) for x, y in re.findall(r"M([\d.]+) ([\d.]+)h", data)}
+
+
+def test_cells_lie_on_the_line_of_their_label_in_the_column_of_their_day(parse: Callable) -> None:
+    frame = pl.DataFrame({"day": [1, 2, 1, 2], "code": ["a", "a", "b", "b"], "delta": [5.0, -1.0, -2.0, 3.0]})
+    svg = heat_map(frame, x="day", y="code", value="delta", title="t")
+    red, blue = _cells(parse, svg, "red"), _cells(parse, svg, "blue")
+    line = {name: parse(svg).position(name)[1] - 11 for name in ("a", "b")}
+    first, second = sorted({x for x, _ in red | blue})
+    assert red == {(first, line["a"]), (second, line["b"])}
+    assert blue == {(second, line["a"]), (first, line["b"])}
+
+
+def test_masked_cells_are_grey_and_do_not_set_the_scale(parse: Callable) -> None:
+    frame = pl.DataFrame({"day": [1, 1], "code": ["a", "b"], "delta": [90.0, 2.0], "few": [True, False]})
+    svg = heat_map(frame, x="day", y="code", value="delta", masked="few", title="t")
+    assert len(_cells(parse, svg, "grey")) == 1
+    assert any("up to 2;" in content for content in parse(svg).texts())
+    opacity = [p.attrib["fill-opacity"] for p in parse(svg).all("path") if p.attrib["fill"] == COLOURS["red"]]
+    assert opacity == ["1"]
+
+
+def test_the_codes_that_moved_most_come_first(parse: Callable) -> None:
+    frame = pl.DataFrame(
+        {"day": [1] * 30, "code": [f"E{k:02d}" for k in range(30)], "delta": [float(k) for k in range(30)]}
+    )
+    picture = parse(heat_map(frame, x="day", y="code", value="delta", title="t", limit=3))
+    assert [content for content in picture.texts() if content.startswith("E")] == ["E29", "E28", "E27"]

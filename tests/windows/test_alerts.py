@@ -121,7 +121,7 @@ def test_replaying_the_same_windows_changes_nothing(values: list[float | None]) 
     assert evaluate_alerts(_hours(values), ESTIMATE, once).equals(once)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(lows, st.data())
 def test_judging_in_two_goes_equals_judging_at_once(values: list[float | None], data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, len(values)))
@@ -234,3 +234,19 @@ def test_rows_fit_the_table() -> None:
 def test_a_rule_that_cannot_resolve_is_refused() -> None:
     with pytest.raises(InvalidInputError, match="resume"):
         AlertRule(name="x", value="n", compared="n", threshold=1.0, origin="user", resume=2.0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(lows, lows, st.data())
+def test_late_rows_leave_the_alerts_that_judging_everything_afresh_gives(
+    before: list[float | None], after: list[float | None], data: st.DataObject
+) -> None:
+    """Windows from `begin` on are corrected; those before stay. Alive alerts equal a fresh judgement of all."""
+    begin = data.draw(st.integers(0, len(before)))
+    corrected = before[:begin] + after
+    stored = evaluate_alerts(_hours(before), ESTIMATE)
+    update = evaluate_alerts(_hours(corrected), ESTIMATE, stored, since=START + timedelta(hours=begin))
+    merged = pl.concat([stored.join(update, on="alert_id", how="anti"), update])
+    alive = pl.col("state").is_in(["pending", "firing"])
+    fresh = evaluate_alerts(_hours(corrected), ESTIMATE)
+    assert sorted(merged.filter(alive)["alert_id"]) == sorted(fresh.filter(alive)["alert_id"])
