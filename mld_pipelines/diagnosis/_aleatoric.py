@@ -93,6 +93,8 @@ def find_aleatoric(
 ) -> AleatoricVerdicts:
     """Return which codes are aleatoric: bad or undecided, 3 errors or more, Z ≤ 1.645, ambiguity of a few classes.
 
+    `UNSEEN` is never aleatoric.
+
     Args:
         units: Ambiguity of the decision dataset's units.
         index: Their codes, −1 is `UNSEEN`.
@@ -118,6 +120,8 @@ def find_aleatoric(
     rivals = np.full(len(names), np.nan)
     np.divide(_sum(codes[wrong], units.rivals[wrong], n_codes), k, out=rivals, where=k > 0)
     flagged = np.isin(names, [HOTSPOT, CRITICAL, RECESSIVE]) & (k >= _ERRORS_MIN)
+    # UNSEEN lies outside the reference by definition, and entropy speaks for ambiguity only inside it [L18, L20].
+    flagged[-1:] = False
     flagged &= (z <= _Z_LIMIT) & (rivals <= max(2.0, _CLASS_SHARE * n_classes))
     for guard in guards:
         flagged &= np.asarray(guard, dtype=np.bool_)

@@ -106,6 +106,15 @@ def test_ignorance_over_many_classes_is_not_ambiguity() -> None:
 
 
 @pytest.mark.feature("H19")
+def test_unseen_is_never_aleatoric() -> None:
+    scores, labels, wrong = _blend(60, honest=True)
+    units = unit_ambiguity(scores, labels, temperature=1.0)
+    found = find_aleatoric(units, np.full(60, -1), wrong, category=[HOTSPOT, RECESSIVE], n_classes=10)
+    assert found.z[-1] <= 1.645
+    assert not found.is_aleatoric.any()
+
+
+@pytest.mark.feature("H19")
 def test_one_hot_and_wrong_is_infinitely_surprising() -> None:
     scores = np.tile([800.0, 0.0, 0.0], (5, 1))
     found = find_aleatoric(
