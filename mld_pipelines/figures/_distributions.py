@@ -93,7 +93,8 @@ def reliability_diagram(
     diagonal = f"M{number(horizontal(0))} {number(vertical(0))}L{number(horizontal(1))} {number(vertical(1))}"
     parts = [text(8, 15, title, weight="600"), *_frame(vertical, size, is_share=True)]
     parts.append(element("path", d=diagonal, stroke=COLOURS["grid"], stroke_dasharray="4 4", fill="none"))
-    parts += [text(horizontal(v), size - 6, percent(v), anchor="middle") for v in (0.0, 0.5, 1.0)]
+    ends = {0.0: "middle", 0.5: "middle", 1.0: "end"}
+    parts += [text(horizontal(v), size - 6, percent(v), anchor=anchor) for v, anchor in ends.items()]
     largest = max((row[counts] for row in rows), default=1)
     for row in rows:
         at, up = horizontal(row[predicted]), vertical(row[observed])
