@@ -45,7 +45,15 @@ ALEATORIC = "aleatoric_hotspot"
 CATEGORIES = (STABLE, OPERATIONAL, HOTSPOT, RECESSIVE, CRITICAL)
 """The five that partition the units, in the order of the summary; `ALEATORIC` overlays them."""
 
-REASONS = ("confirmed", "few_units", "between_tolerances", "generalisation_gap", "train_only", "unseen")
+REASONS = (
+    "confirmed",
+    "few_units",
+    "between_tolerances",
+    "generalisation_gap",
+    "train_only",
+    "unseen",
+    "no_features",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

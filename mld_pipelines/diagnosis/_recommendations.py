@@ -104,6 +104,12 @@ _RECESSIVE: Mapping[str, Recommendation] = {
         ),
         verify="Error rates of the code agree across datasets in the next evaluation.",
     ),
+    "no_features": Recommendation(
+        method="trace_features",
+        title="Trace with features",
+        actions=("Trace the model again with `feature_layer=`: without features there are no regions to judge.",),
+        verify="The next evaluation has error codes.",
+    ),
     "unseen": Recommendation(
         method="extend_reference",
         title="Extend the reference",
