@@ -121,8 +121,9 @@ def commit_once(tables: Tables, spec: TableSpec, batches: Sequence[Batch], metad
         fresh[:] = [judged[index] for index in new]
         if not fresh:
             return
-        _quarantine_batches(tables, spec, fresh, metadata)
         frame = pl.concat([item.valid for item in fresh])
+        _refuse_repeated(spec, frame)
+        _quarantine_batches(tables, spec, fresh, metadata)
         seen = {item.batch.stream: item.batch.seq for item in fresh}
         _write(spec, handle, frame, metadata, marks=seen)
 

@@ -9,17 +9,18 @@ import polars as pl
 import pytest
 
 from mld_pipelines.lake import Lake
-from mld_pipelines.tables import LANDING_TRACES, TIMESTAMP, VECTOR
+from mld_pipelines.tables import LANDING_TRACES, OPS_MODELS, TIMESTAMP, VECTOR
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+TODAY = NOW.date()
 
 
 def trace_rows(
-    n: int = 3, *, stream: str = "s", seq: int = 0, key: str = "m@v", day: date = NOW.date(), **columns: Any
+    n: int = 3, *, stream: str = "s", seq: int = 0, key: str = "m@v", day: date = TODAY, **columns: Any
 ) -> pl.DataFrame:
     """`n` valid rows of `landing/traces` and `traces/inputs`."""
     frame = pl.DataFrame(
@@ -57,3 +58,25 @@ def lake(tmp_path: Path) -> Lake:
 def rows() -> Callable[..., pl.DataFrame]:
     """The maker of valid rows."""
     return trace_rows
+
+
+@pytest.fixture
+def model_rows() -> Callable[..., pl.DataFrame]:
+    """The maker of valid rows of `ops/models`."""
+    return registrations
+
+
+def registrations(*names: str, params: str = "{}") -> pl.DataFrame:
+    """One row of `ops/models` per name."""
+    n = len(names)
+    return OPS_MODELS.align(
+        pl.DataFrame(
+            {
+                "name": list(names),
+                "kind": ["model"] * n,
+                "factory": ["module:function"] * n,
+                "params": [params] * n,
+                "registered_at": pl.Series([NOW] * n, dtype=TIMESTAMP),
+            }
+        )
+    )
