@@ -106,6 +106,16 @@ def test_ignorance_over_many_classes_is_not_ambiguity() -> None:
 
 
 @pytest.mark.feature("H19")
+@pytest.mark.parametrize("classes", [2, 3])
+def test_two_rivals_are_few_classes_however_few_there_are(classes: int) -> None:
+    scores, labels, wrong = _blend(60, honest=True, classes=classes)
+    units = unit_ambiguity(scores, labels, temperature=1.0)
+    found = find_aleatoric(units, np.zeros(60, int), wrong, category=[HOTSPOT, RECESSIVE], n_classes=classes)
+    assert found.rivals[0] == 2
+    assert found.is_aleatoric[0]
+
+
+@pytest.mark.feature("H19")
 def test_unseen_is_never_aleatoric() -> None:
     scores, labels, wrong = _blend(60, honest=True)
     units = unit_ambiguity(scores, labels, temperature=1.0)

@@ -26,6 +26,7 @@ from mld_pipelines.diagnosis import (
     fit_codebook,
 )
 from mld_pipelines.diagnosis._codebook import nearest_centroids
+from mld_pipelines.diagnosis._codefit import _held_out_codes
 from mld_pipelines.exceptions import CorruptArtifactError, InvalidInputError
 
 POLICY = Policy()
@@ -98,8 +99,9 @@ def test_nearest_centroid_equals_brute_force(fit: CodebookFit) -> None:
 
 
 def test_cells_too_close_for_float32_are_told_apart_in_float64() -> None:
-    centroids = np.array([[100.0, 0.0], [100.0001, 0.0], [0.0, 0.0]], dtype=np.float32)
-    middle = (float(centroids[0, 0]) + float(centroids[1, 0])) / 2
+    # 2^-13 is 16 float32 steps at 100: the middle is a float32 number, and 1e-9 beside it is not.
+    centroids = np.array([[100.0, 0.0], [100.0 + 2**-13, 0.0], [0.0, 0.0]], dtype=np.float32)
+    middle = 100.0 + 2**-14
     found, _ = nearest_centroids(np.array([[middle - 1e-9, 0.0], [middle + 1e-9, 0.0]]), centroids)
     assert found.tolist() == [0, 1]
 
@@ -213,6 +215,14 @@ def test_unseen_share_is_cross_fitted_and_predicts_held_out_units() -> None:
 def test_cross_fitted_codes_of_a_reused_codebook_equal_those_of_its_fit(fit: CodebookFit) -> None:
     again = cross_fit_codes(fit.codebook, *_units(1500, seed=0), policy=POLICY)
     np.testing.assert_array_equal(again, fit.cross_fitted)
+
+
+def test_held_out_unit_does_not_widen_the_radius_that_judges_it() -> None:
+    cells, folds = np.zeros(4, dtype=np.int64), np.array([0, 0, 1, 1])
+    distance = np.array([0.1, 9.0, 0.2, 0.3])
+    codes = _held_out_codes([cells, cells], [distance, distance], folds, n_codes=1)
+    # Fold 0 is judged by the radius 0.3 of fold 1's units, fold 1 by the radius 9.0 of fold 0's.
+    assert codes.tolist() == [0, -1, 0, 0]
 
 
 def test_cross_fitted_histogram_resembles_held_out_codes(fit: CodebookFit) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import beta
@@ -17,6 +19,7 @@ from mld_pipelines.diagnosis import (
     refit_warm,
     unseen_excess,
 )
+from mld_pipelines.diagnosis._coderefit import _rename
 from mld_pipelines.exceptions import InvalidInputError
 
 POLICY = Policy()
@@ -77,6 +80,17 @@ def test_names_follow_the_overlap_and_are_never_reused(first: CodebookFit) -> No
     assert not {name for name, _ in fresh} & set(book.names)
     assert [count for _, count in sorted(fresh)] == sorted((count for _, count in fresh), reverse=True)
     assert again.codebook.next_name == book.next_name + len(fresh)
+
+
+def test_half_the_overlap_keeps_a_name_and_less_does_not(first: CodebookFit) -> None:
+    book = first.codebook
+    overlap = np.ones(book.n_codes)
+    overlap[:3] = 0.49, 0.5, 0.1
+    counts = np.arange(book.n_codes)
+    renamed = _rename(book, replace(book, reference_counts=counts), overlap)
+    # E003 has more units than E001 on the new reference and takes the next number first.
+    assert renamed.names == ("E014", "E002", "E013", *book.names[3:])
+    assert renamed.next_name == 15
 
 
 def test_growth_is_asked_for_at_twice_the_codes(first: CodebookFit) -> None:
