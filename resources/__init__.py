@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from resources._keys import asset_key, table_name
-from resources._metadata import column_lineage, column_schema, numbers, picture, preview
+from resources._metadata import column_lineage, column_schema, numbers, preview
 from resources._receipts import provenance, table_metadata
 from resources.clock import ClockResource
 from resources.lake import LakeResource
@@ -17,7 +17,6 @@ __all__ = [
     "column_lineage",
     "column_schema",
     "numbers",
-    "picture",
     "preview",
     "provenance",
     "table_metadata",

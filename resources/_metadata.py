@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
     from mld_pipelines.tables import Column, TableSpec
 
-__all__ = ["column_lineage", "column_schema", "numbers", "picture", "preview"]
+__all__ = ["column_lineage", "column_schema", "numbers", "preview"]
 
 _PREVIEW_ROWS = 10
 _PREVIEW_CHARACTERS = 60
@@ -82,9 +81,3 @@ def numbers(values: Mapping[str, float | int | None]) -> dict[str, Any]:
         for name, value in values.items()
         if value is not None and math.isfinite(value)
     }
-
-
-def picture(svg: str, alt: str) -> dg.MarkdownMetadataValue:
-    """Return an SVG as inline Markdown: below about 700 bytes the UI shows it without a click."""
-    encoded = base64.b64encode(svg.encode("utf-8")).decode("ascii")
-    return dg.MetadataValue.md(f"![{alt}](data:image/svg+xml;base64,{encoded})")

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from mld_pipelines import __version__
-from mld_pipelines.lake import Provenance
 from resources._metadata import column_schema, preview
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from mld_pipelines.lake import Provenance
     from mld_pipelines.tables import TableSpec
 
 __all__ = ["provenance", "table_metadata"]
@@ -20,6 +20,8 @@ __all__ = ["provenance", "table_metadata"]
 
 def provenance(run_id: str | None) -> Provenance:
     """Return what a commit says about its origin."""
+    from mld_pipelines.lake import Provenance  # the code location has to import in a second
+
     return Provenance(run_id=run_id, code_version=__version__)
 
 

@@ -8,7 +8,6 @@ import dagster as dg
 from pydantic import Field, PrivateAttr
 
 from mld_pipelines import __version__, settings
-from mld_pipelines.lake import Lake
 from resources._keys import asset_key
 from resources._receipts import table_metadata
 
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
+    from mld_pipelines.lake import Lake
     from mld_pipelines.tables import TableSpec
 
 __all__ = ["LakeResource"]
@@ -29,13 +29,16 @@ class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         default="",
         description="Path, file:// or s3:// URI of the lake; empty takes MLD_API_ENDPOINT, then the state directory.",
     )
-    _lake: Lake | None = PrivateAttr(default=None)
+    _lake: Any = PrivateAttr(default=None)
 
     def open(self) -> Lake:
         """Return the lake, one handle per resource instance."""
+        from mld_pipelines.lake import Lake
+
         if self._lake is None:
             self._lake = Lake(settings.lake_uri(self.root or None), code_version=__version__)
-        return self._lake
+        lake: Lake = self._lake
+        return lake
 
     def result(
         self,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import dagster as dg
 from pydantic import Field
 
-from mld_pipelines.compute import PoolPolicy
+if TYPE_CHECKING:
+    from mld_pipelines.compute import PoolPolicy
 
 __all__ = ["PoolResource"]
 
@@ -26,6 +27,8 @@ class PoolResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def policy(self) -> PoolPolicy:
         """Return the settings as the compute room wants them."""
+        from mld_pipelines.compute import PoolPolicy
+
         return PoolPolicy(
             backend=self.backend,
             size=self.size,

@@ -1,0 +1,80 @@
+"""An evaluation of a model: five tables, one function, the results table written last."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+import polars as pl
+from pydantic import Field
+
+from assets.automation import AUTOMATION_TAG, EVALUATE_NEW_MODEL
+from assets.graph import declare, writer_pool
+from assets.partitions import MODELS
+from assets.reports import evaluation_materializations
+from mld_pipelines.tables import TRACES_INPUTS
+from resources import LakeResource
+
+__all__ = ["EVALUATION_TABLES", "EvaluationConfig", "evaluation_tables"]
+
+#: Tables of a result, the commit point last.
+EVALUATION_TABLES = (
+    "evaluation/units",
+    "evaluation/metrics",
+    "evaluation/issues",
+    "estimators/models",
+    "evaluation/results",
+)
+
+_KINDS = {"polars", "deltalake", "scikitlearn"}
+
+
+class EvaluationConfig(dg.Config):
+    """What to evaluate; every field has a default, so the button in the UI works as it is."""
+
+    result_name: str = Field(default="", description="Name of the result; empty makes one.")
+    n_epoch: str = Field(default="latest", description="`latest`, `all` or a number.")
+    policy: str = Field(default="", description="Policy overrides as a JSON object; empty takes the defaults.")
+    trigger: str = Field(default="manual", description="Why: `manual`, `request`, `feedback`, `new_model`.")
+
+
+@dg.multi_asset(
+    name="evaluation",
+    specs=[
+        declare(table, kinds=_KINDS, skippable=True, automation_condition=EVALUATE_NEW_MODEL)
+        for table in EVALUATION_TABLES
+    ],
+    partitions_def=MODELS,
+    pool=writer_pool("evaluation/results"),
+)
+def evaluation_tables(
+    context: dg.AssetExecutionContext, config: EvaluationConfig, lake: LakeResource
+) -> Iterator[dg.MaterializeResult[Any]]:
+    """Evaluate one model: units, metrics, issues, codebook and error estimator, result."""
+    from mld_pipelines import evaluation
+    from mld_pipelines.diagnosis import Policy
+
+    opened, model_key = lake.open(), context.partition_key
+    if AUTOMATION_TAG in context.run.tags:
+        if (known := evaluation.current_result(opened, model_key)) is not None:
+            context.log.info(f"{model_key} has the result {known}: it is reported, not made again")
+            yield from evaluation_materializations(lake, evaluation.load_result(opened, known))
+            return
+        if not _can_decide(opened, model_key):
+            context.log.info(f"only training data of {model_key} was traced so far: waiting for another dataset")
+            return
+    stored = evaluation.evaluate(
+        opened,
+        model_key,
+        result_name=config.result_name or None,
+        n_epoch=evaluation.parse_spec(config.n_epoch),
+        policy=Policy.from_json(config.policy) if config.policy else None,
+        trigger="new_model" if AUTOMATION_TAG in context.run.tags else config.trigger,
+        run_id=context.run_id,
+        progress=context.log.info,
+    )
+    yield from evaluation_materializations(lake, stored)
+
+
+def _can_decide(lake: Any, model_key: str) -> bool:
+    datasets = lake.scan(TRACES_INPUTS, model_key=model_key).select(pl.col("dataset_type").unique()).collect()
+    return any(name.lower() not in {"train", "production"} for name in datasets["dataset_type"])

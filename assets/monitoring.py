@@ -1,0 +1,153 @@
+"""Production by event day: scored → windows, codes → alerts. Every step reads only what is new (`concepts.md` 12)."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from assets.graph import declare, writer_pool
+from assets.partitions import DAYS, days_of
+from assets.reports import drawing
+from assets.scoring import Scorers
+from mld_pipelines.tables import MONITORING_ALERTS, MONITORING_CODES, MONITORING_SCORED, MONITORING_WINDOWS, TableSpec
+from resources import LakeResource, numbers, provenance
+
+__all__ = ["monitoring_alerts", "monitoring_codes", "monitoring_scored", "monitoring_windows"]
+
+_ONE_RUN = dg.BackfillPolicy.single_run()
+_FRESH = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=26))
+"""A day and two hours: the closing run after midnight has had its chance."""
+
+
+@dg.multi_asset(
+    name="monitoring_scored",
+    specs=[declare("monitoring/scored")],
+    partitions_def=DAYS,
+    backfill_policy=_ONE_RUN,
+    pool=writer_pool("monitoring/scored"),
+)
+def monitoring_scored(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[Any]:
+    """Score the inferences of some days that the current results have not seen yet."""
+    from mld_pipelines.figures import histogram
+    from mld_pipelines.windows import UNIT_EDGES, refresh
+
+    opened, days = lake.open(), days_of(context)
+    scorers = Scorers(opened)
+    done = refresh.score_days(
+        opened, days, current=scorers.current, score=scorers.score, provenance=provenance(context.run_id)
+    )
+    rows = opened.scan(MONITORING_SCORED, event_day=days)
+    bins = (pl.col("error_proba").drop_nulls() * 20).floor().clip(0, 19).cast(pl.Int64)
+    counts = rows.select(bins.alias("bin")).collect()["bin"].value_counts()
+    by_bin = dict(counts.iter_rows())
+    chart = histogram([by_bin.get(i, 0) for i in range(20)], edges=UNIT_EDGES, title="Error probability")
+    return _materialized(
+        lake, MONITORING_SCORED, done, days, sample=rows.head(10).collect(), chart=(chart, "error probability")
+    )
+
+
+@dg.multi_asset(
+    name="monitoring_windows",
+    specs=[declare("monitoring/windows", freshness_policy=_FRESH)],
+    partitions_def=DAYS,
+    backfill_policy=_ONE_RUN,
+    pool=writer_pool("monitoring/windows"),
+)
+def monitoring_windows(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[Any]:
+    """Add new inferences to the hourly states of some days; days with new labels are computed anew."""
+    from mld_pipelines.figures import sparkline
+    from mld_pipelines.windows import refresh
+
+    opened, days = lake.open(), days_of(context)
+    names = set(opened.scan(MONITORING_SCORED, event_day=days).select("result_name").unique().collect()["result_name"])
+    references = Scorers(opened).references(names)
+    done = refresh.refresh_windows(opened, days, references=references.windows, provenance=provenance(context.run_id))
+    states = opened.read(MONITORING_WINDOWS, event_day=days)
+    basic = states.filter(pl.col("result_name").is_null()).sort("event_day", "hour")
+    hourly = basic.group_by("event_day", "hour", maintain_order=True).agg(pl.col("n").sum())
+    chart = sparkline(hourly["n"].to_list(), title="Inferences per hour")
+    counted = {"inferences": int(basic["n"].sum()), "labelled": int(states["n_labelled"].sum())}
+    return _materialized(
+        lake, MONITORING_WINDOWS, done, days, sample=states, chart=(chart, "inferences per hour"), counted=counted
+    )
+
+
+@dg.multi_asset(
+    name="monitoring_codes",
+    specs=[declare("monitoring/codes")],
+    partitions_def=DAYS,
+    backfill_policy=_ONE_RUN,
+    pool=writer_pool("monitoring/codes"),
+)
+def monitoring_codes(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[Any]:
+    """Compare the error codes of some days with the reference of their result."""
+    from mld_pipelines.figures import bar_chart
+    from mld_pipelines.windows import refresh
+
+    opened, days = lake.open(), days_of(context)
+    references = Scorers(opened).references(_result_names(opened.read(MONITORING_WINDOWS, event_day=days)))
+    done = refresh.refresh_codes(opened, days, baselines=references.baselines, provenance=provenance(context.run_id))
+    codes = opened.read(MONITORING_CODES, event_day=days)
+    newest = codes.filter(pl.col("event_day") == pl.col("event_day").max()).sort("share", descending=True)
+    chart = bar_chart(newest, label="error_code", value="share", title="Codes of the newest day", limit=10)
+    return _materialized(lake, MONITORING_CODES, done, days, sample=codes, chart=(chart, "codes of the newest day"))
+
+
+@dg.multi_asset(
+    name="monitoring_alerts",
+    specs=[declare("monitoring/alerts")],
+    partitions_def=DAYS,
+    backfill_policy=_ONE_RUN,
+    pool=writer_pool("monitoring/alerts"),
+)
+def monitoring_alerts(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[Any]:
+    """Judge the windows of some days: alerts are rows and a log line."""
+    from mld_pipelines.figures import bar_chart
+    from mld_pipelines.windows import refresh
+
+    opened, days = lake.open(), days_of(context)
+    names = _result_names(opened.read(MONITORING_WINDOWS, event_day=refresh.alert_days(days)))
+    done, touched = refresh.refresh_alerts(
+        opened, days, references=Scorers(opened).references(names), provenance=provenance(context.run_id)
+    )
+    for alert in touched.filter(pl.col("state") == "firing").iter_rows(named=True):
+        context.log.warning(f"{alert['severity']} alert for {alert['model_key']}: {alert['message']}")
+    alerts = opened.read(MONITORING_ALERTS).sort("last_seen", descending=True)
+    states = alerts.group_by("state").agg(pl.len().alias("alerts")).sort("state")
+    chart = bar_chart(states, label="state", value="alerts", title="Alerts by state", is_share=False)
+    firing = {"firing": alerts.filter(pl.col("state") == "firing").height}
+    return _materialized(
+        lake, MONITORING_ALERTS, done, days, sample=alerts, chart=(chart, "alerts by state"), counted=firing
+    )
+
+
+def _result_names(states: pl.DataFrame) -> set[str]:
+    return set(states["result_name"].drop_nulls())
+
+
+def _materialized(
+    lake: LakeResource,
+    spec: TableSpec,
+    done: Any,
+    days: Sequence[date],
+    *,
+    sample: pl.DataFrame,
+    chart: tuple[str, str],
+    counted: Mapping[str, float] | None = None,
+) -> dg.MaterializeResult[Any]:
+    counts = {
+        "rows_written": done.rows,
+        "rows_read": done.read,
+        "rows_quarantined": done.quarantined,
+        "days": len(days),
+    }
+    return lake.result(
+        spec,
+        version=done.version,
+        rows=sample.height if spec is not MONITORING_SCORED else done.rows,
+        frame=sample,
+        partition=f"{days[0]}…{days[-1]}",
+        metadata={"picture": drawing(*chart), **numbers({**counts, **(counted or {})})},
+    )

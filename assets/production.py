@@ -1,0 +1,97 @@
+"""Facts about production that sensors decide on."""
+
+from __future__ import annotations
+
+import json
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from mld_pipelines.tables import LANDING_FEEDBACK, LANDING_INFERENCES, MONITORING_WINDOWS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mld_pipelines.evaluation import StoredResult
+    from mld_pipelines.lake import Lake
+    from mld_pipelines.windows import Decision, ReevaluationFacts
+
+__all__ = ["due_reevaluations", "recent_days"]
+
+_RECENT_DAYS = 7
+"""Event days that a new result re-scores and that a re-evaluation looks back on."""
+
+
+def recent_days(lake: Lake, model_key: str) -> list[date]:
+    """Return the event days with inferences among the last seven up to the model's newest, sorted.
+
+    Args:
+        lake: The lake.
+        model_key: `model_name@version_name`.
+    """
+    days = lake.scan(LANDING_INFERENCES, model_key=model_key).select(pl.col("event_day").unique().sort())
+    found = days.collect()["event_day"].to_list()
+    return [day for day in found if day > found[-1] - timedelta(days=_RECENT_DAYS)]
+
+
+def due_reevaluations(lake: Lake, states: Mapping[str, Any]) -> dict[str, Decision]:
+    """Return a decision for every model that has a result and production.
+
+    Args:
+        lake: The lake.
+        states: State of the previous tick by model key, as JSON.
+    """
+    from mld_pipelines.diagnosis import Policy
+    from mld_pipelines.evaluation import current_results, load_result
+    from mld_pipelines.windows import ReevaluationState, decide_reevaluation
+
+    decisions = {}
+    for model_key, result_name in current_results(lake).items():
+        stored = load_result(lake, result_name)
+        facts = _facts(lake, stored)
+        if facts is not None:
+            known = states.get(model_key)
+            state = ReevaluationState.from_json(known) if known else None
+            decisions[model_key] = decide_reevaluation(facts, Policy.from_json(stored.row["policy"]), state)
+    return decisions
+
+
+def _facts(lake: Lake, stored: StoredResult) -> ReevaluationFacts | None:
+    from mld_pipelines.evaluation import load_baseline, load_scorer
+    from mld_pipelines.windows import ReevaluationFacts, derive, gather_windows, merge, roll_up
+
+    states = lake.scan(MONITORING_WINDOWS, model_key=stored.model_key, result_name=stored.result_name)
+    newest = states.select(pl.col("last_at").max(), pl.col("event_day").max()).collect().row(0)
+    if newest[0] is None:
+        return None
+    recent = states.filter(pl.col("event_day") > newest[1] - timedelta(days=_RECENT_DAYS)).collect()
+    hours = recent.drop("schema_version")
+    baseline = load_baseline(lake, stored.result_name)
+    reference = load_scorer(lake, stored.result_name).window_reference
+    name = stored.result_name
+    derived = derive(merge([hours, roll_up(hours)]), {name: baseline}, {name: reference})
+    outside, unseen_low = gather_windows(derived, model_key=stored.model_key, result_name=name)
+    return ReevaluationFacts(
+        model_key=stored.model_key,
+        result_name=name,
+        event_time=newest[0],
+        labels=_labels_since(lake, stored),
+        outside=outside,
+        unseen_low=unseen_low,
+        unseen_ref=baseline.unseen_share,
+    )
+
+
+def _labels_since(lake: Lake, stored: StoredResult) -> int:
+    """Count the requests of the model that were labelled after the result read the feedback table."""
+    until = lake.version(LANDING_FEEDBACK)
+    if until is None:
+        return 0
+    since = json.loads(stored.row["input_versions"]).get(LANDING_FEEDBACK.name)
+    new = lake.changes(LANDING_FEEDBACK, since=since, until=until, reread=True)["request_id"].unique()
+    mine = lake.scan(LANDING_INFERENCES, model_key=stored.model_key)
+    labelled = mine.filter(
+        (pl.col("fingerprint") == stored.row["fingerprint"]) & pl.col("request_id").is_in(new.implode())
+    )
+    return int(labelled.select(pl.col("request_id").n_unique()).collect().item())

@@ -1,0 +1,66 @@
+"""The scorer that monitoring is given: the stored estimator of a result, loaded once per run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+if TYPE_CHECKING:
+    from mld_pipelines.diagnosis import ProductionScorer
+    from mld_pipelines.lake import Lake
+    from mld_pipelines.windows.refresh import References
+
+__all__ = ["Scorers"]
+
+
+class Scorers:
+    """Scores inferences with the current results and hands out their references.
+
+    Args:
+        lake: The lake.
+    """
+
+    def __init__(self, lake: Lake) -> None:
+        from mld_pipelines.evaluation import current_results
+
+        self._lake = lake
+        self._loaded: dict[str, ProductionScorer] = {}
+        self.current = current_results(lake)
+
+    def score(self, result_name: str, rows: pl.DataFrame) -> pl.DataFrame:
+        """Return the rows with their score columns; what the Logger scored with the same estimator stays as it is."""
+        from mld_pipelines.evaluation import score_inferences
+
+        scorer = self._scorer(result_name)
+        done = (pl.col("scored_by") == scorer.scored_by).fill_null(value=False)
+        numbered = rows.with_row_index("_order")
+        taken = numbered.filter(done).with_columns(_tempered(scorer.window_reference.temperature))
+        parts = [score_inferences(numbered.filter(~done), scorer), taken]
+        return pl.concat(parts, how="diagonal").sort("_order").drop("_order")
+
+    def references(self, result_names: set[str]) -> References:
+        """Return what production is compared with, for some results."""
+        from mld_pipelines.evaluation import load_baseline
+        from mld_pipelines.windows.refresh import References
+
+        return References(
+            baselines={name: load_baseline(self._lake, name) for name in sorted(result_names)},
+            windows={name: self._scorer(name).window_reference for name in sorted(result_names)},
+        )
+
+    def _scorer(self, result_name: str) -> ProductionScorer:
+        from mld_pipelines.evaluation import load_scorer
+
+        if result_name not in self._loaded:
+            self._loaded[result_name] = load_scorer(self._lake, result_name)
+        return self._loaded[result_name]
+
+
+def _tempered(temperature: float) -> pl.Expr:
+    """Largest probability at a temperature, from logits or, without them, from log-probabilities."""
+    wide = pl.List(pl.Float64)
+    scores = pl.coalesce(pl.col("logits").cast(wide), pl.col("probs").cast(wide).list.eval(pl.element().log()))
+    shifted = (pl.element() - pl.element().max()) / temperature
+    total = scores.list.eval(shifted.exp().sum()).list.first()
+    return (1.0 / total).cast(pl.Float32).alias("confidence_t")

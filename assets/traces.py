@@ -1,0 +1,43 @@
+"""Silver traces of a model: the last write of every traced input."""
+
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from assets.graph import declare, writer_pool
+from assets.partitions import MODELS
+from assets.reports import drawing
+from mld_pipelines.tables import TRACES_INPUTS
+from resources import LakeResource, numbers, provenance
+
+__all__ = ["traces_inputs"]
+
+
+@dg.multi_asset(
+    name="traces_inputs",
+    specs=[declare("traces/inputs")],
+    partitions_def=MODELS,
+    pool=writer_pool("traces/inputs"),
+)
+def traces_inputs(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[Any]:
+    """Deduplicate the finished traces of one model."""
+    from mld_pipelines import evaluation
+    from mld_pipelines.figures import bar_chart
+
+    opened, model_key = lake.open(), context.partition_key
+    promotion = evaluation.promote(opened, model_key, provenance=provenance(context.run_id))
+    rows = opened.scan(TRACES_INPUTS, model_key=model_key)
+    datasets = rows.group_by("dataset_type").agg(pl.len().alias("inputs")).sort("dataset_type").collect()
+    chart = bar_chart(datasets, label="dataset_type", value="inputs", title="Traced inputs", is_share=False)
+    return lake.result(
+        TRACES_INPUTS,
+        version=promotion.version,
+        rows=promotion.rows,
+        frame=rows.head(10).collect(),
+        partition=model_key,
+        metadata={
+            "picture": drawing(chart, "traced inputs per dataset"),
+            **numbers({"superseded": promotion.superseded, "changed_inputs": promotion.changed_inputs}),
+        },
+    )
