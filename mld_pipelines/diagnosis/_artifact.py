@@ -60,13 +60,8 @@ def pack_artifact(
     from safetensors.numpy import save
 
     arrays = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
-    header = {
-        "kind": kind,
-        "version": version,
-        "parameters": dict(parameters),
-        "sha256": _digest(arrays),
-    }
-    text = json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    content = {"kind": kind, "version": version, "parameters": dict(parameters)}
+    text = _canonical({**content, "sha256": _digest(content, arrays)})
     return bytes(save(arrays, metadata={METADATA_KEY: text}))
 
 
@@ -93,7 +88,7 @@ def unpack_artifact(data: bytes, *, kind: str, version: int) -> Artifact:
             "loaded. Upgrade mld-pipelines, or evaluate the model again with this version."
         )
     arrays = _read_tensors(data)
-    if _digest(arrays) != header["sha256"]:
+    if _digest({name: header[name] for name in ("kind", "version", "parameters")}, arrays) != header["sha256"]:
         raise _corrupt("its checksum does not match its content")
     return Artifact(kind, header["version"], arrays, header["parameters"])
 
@@ -127,8 +122,12 @@ def _read_tensors(data: bytes) -> dict[str, npt.NDArray[Any]]:
         raise _corrupt(f"its arrays cannot be read ({error})") from error
 
 
-def _digest(arrays: Mapping[str, npt.NDArray[Any]]) -> str:
-    digest = hashlib.sha256()
+def _canonical(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _digest(content: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> str:
+    digest = hashlib.sha256(_canonical(content).encode())
     for name in sorted(arrays):
         array = arrays[name]
         digest.update(f"{name}:{array.dtype.str}:{array.shape};".encode())

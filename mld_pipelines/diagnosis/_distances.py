@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from mld_pipelines.diagnosis._products import FixedProduct
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,6 +48,14 @@ class ClassGaussians:
     column_of_class: NDArray[np.int64]
     global_whitener: NDArray[np.float64]
     global_mean: NDArray[np.float64]
+    _whiten: FixedProduct = field(init=False, repr=False)
+    _compare: FixedProduct = field(init=False, repr=False)
+    _whiten_global: FixedProduct = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_whiten", FixedProduct.of(self.whitener))
+        object.__setattr__(self, "_compare", FixedProduct.of(self.class_means.T))
+        object.__setattr__(self, "_whiten_global", FixedProduct.of(self.global_whitener))
 
     @classmethod
     def fit(cls, features: NDArray[np.float64], labels: NDArray[np.int64], *, n_classes: int) -> ClassGaussians | None:
@@ -68,8 +78,8 @@ class ClassGaussians:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """`mahamargin` and `rmd` of the first `len(predictions)` rows of a padded block."""
         rows = len(predictions)
-        whitened = block @ self.whitener
-        products = (whitened @ self.class_means.T)[:rows]
+        whitened = self._whiten.after(block)
+        products = self._compare.after(whitened)[:rows]
         squared = np.square(whitened[:rows]).sum(axis=1)[:, None] - 2.0 * products
         squared += np.square(self.class_means).sum(axis=1)
         columns = self.column_of_class[predictions]
@@ -78,7 +88,7 @@ class ClassGaussians:
         predicted[known] = squared[known, columns[known]]
         others = squared.copy()
         others[known, columns[known]] = np.inf
-        from_all = np.square((block - self.global_mean) @ self.global_whitener)[:rows].sum(axis=1)
+        from_all = np.square(self._whiten_global.after(block - self.global_mean))[:rows].sum(axis=1)
         return predicted - others.min(axis=1), squared.min(axis=1) - from_all
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
@@ -139,6 +149,12 @@ class PrincipalResidual:
 
     offset: NDArray[np.float64]
     directions: NDArray[np.float64]
+    _project: FixedProduct = field(init=False, repr=False)
+    _restore: FixedProduct = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_project", FixedProduct.of(self.directions))
+        object.__setattr__(self, "_restore", FixedProduct.of(self.directions.T))
 
     @classmethod
     def fit(cls, features: NDArray[np.float64], head: Head) -> PrincipalResidual:
@@ -154,7 +170,7 @@ class PrincipalResidual:
     def scores(self, block: NDArray[np.float64]) -> NDArray[np.float64]:
         """`res` of every row of a padded block."""
         shifted = block + self.offset
-        outside = shifted - (shifted @ self.directions) @ self.directions.T
+        outside = shifted - self._restore.after(self._project.after(shifted))
         norms: NDArray[np.float64] = np.sqrt(np.square(outside).sum(axis=1))
         return norms
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from mld_pipelines.diagnosis import _badges
 from mld_pipelines.diagnosis._bank import Head, hash_keys, select_bank
+from mld_pipelines.diagnosis._codefit import one_thread
 from mld_pipelines.diagnosis._estimator import ErrorEstimator
 from mld_pipelines.diagnosis._monolr import fit_monotone, fit_platt, fit_prior, penalty_for, stratified_folds
 from mld_pipelines.diagnosis._policy import Policy
@@ -113,8 +114,9 @@ def fit_estimator(
     else:
         rates = CodeRates.fit(codes[order], ordered.errors, n_codes=n_codes)
         coded = _Coded(rates, rates.scores(codes[order], own_errors=ordered.errors), unseen_ref)
-    scorer = _fit_scorer(ordered, bank, head=head, projection=projection, policy=policy)
-    fit = _fit_ordered(ordered, bank, scorer, coded, policy=policy)
+    with one_thread():  # sums do not depend on the machine, and busy neighbours do not stall the products
+        scorer = _fit_scorer(ordered, bank, head=head, projection=projection, policy=policy)
+        fit = _fit_ordered(ordered, bank, scorer, coded, policy=policy)
     back = np.argsort(order)
     return replace(fit, error_proba=fit.error_proba[back], risk_scores=fit.risk_scores[back], folds=fit.folds[back])
 

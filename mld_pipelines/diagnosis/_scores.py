@@ -165,7 +165,10 @@ class RiskScorer:
         hashes: NDArray[np.int64] | None = None,
         code_scores: NDArray[np.float64] | None = None,
     ) -> NDArray[np.float64]:
-        """The ten scores of each unit, `(N, 10)` float64 in the order of `SCORE_NAMES`, NaN where undefined.
+        """The ten scores of each unit, `(N, 10)` in the order of `SCORE_NAMES`, NaN where undefined.
+
+        Computed in float64 and rounded to what a table holds (float32), so that a stored score gives the same
+        error probability as a fresh one.
 
         Args:
             logits: `(N, K)` as stored.
@@ -195,7 +198,7 @@ class RiskScorer:
                 self._score_features(scores[part], features[part], values.argmax(axis=1), own_rows[part])
         if code_scores is not None:
             scores[:, _COLUMN["code"]] = code_scores
-        return scores
+        return as_stored(scores)
 
     def _score_outputs(self, scores: NDArray[np.float64], logits: NDArray[np.float64]) -> None:
         """Fill the columns that need outputs only."""
@@ -241,8 +244,9 @@ class RiskScorer:
             return
         predictions = units.predictions[rows]
         for covered, (raw,) in padded_blocks(np.asarray(units.features)[rows]):
-            margins = self.gaussians.scores(self.projection.embed(raw), predictions[covered])
-            scores[rows[covered], _COLUMN["mahamargin"]], scores[rows[covered], _COLUMN["rmd"]] = margins
+            margin, relative = self.gaussians.scores(self.projection.embed(raw), predictions[covered])
+            scores[rows[covered], _COLUMN["mahamargin"]] = as_stored(margin)
+            scores[rows[covered], _COLUMN["rmd"]] = as_stored(relative)
 
     def _check(self, outputs: NDArray[np.floating] | None, features: NDArray[np.float32] | None) -> None:
         if outputs is None:
@@ -284,6 +288,11 @@ class RiskScorer:
             boundary=boundary,
             residual=PrincipalResidual.from_arrays(arrays),
         )
+
+
+def as_stored(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scores rounded to float32 precision, in float64."""
+    return scores.astype(np.float32).astype(np.float64)
 
 
 def softmax_scores(logits: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
