@@ -19,7 +19,7 @@ from mld_pipelines.tables.monitoring import MONITORING_ALERTS
 from mld_pipelines.windows._rules import ALERT_UNITS, DEFAULT_RULES, AlertRule, prepare_windows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["evaluate_alerts", "run_failure_alert"]
 
@@ -49,8 +49,9 @@ def evaluate_alerts(
     recomputed window no longer supports comes back with state `ok` (never fired) or `resolved`.
 
     Args:
-        derived: Rows of `derive`, hours **and** days, of the touched days plus enough before them: three judged
-            windows for the damping, seven days for usual volume and latency.
+        derived: Rows of `derive`, hours **and** days, from enough before the touched days (three judged windows for
+            the damping, seven days for usual volume and latency) **to the newest window there is**: an alert's state
+            depends on all that followed. Stored alerts that went on after the last window given are left alone.
         rules: Rules to judge.
         previous: Stored alerts.
         since: Windows that start earlier only fill the damping memory; their alerts are taken from `previous`.
@@ -73,7 +74,7 @@ def evaluate_alerts(
             machine = _Machine(rule, subject, known, start)
             for window in judged:
                 machine.step(window)
-            rows.extend(row | {"versions": text} for row in machine.outcome(known, start))
+            rows.extend(row | {"versions": text} for row in machine.outcome(judged[-1]["window_start"]))
     return pl.DataFrame(rows, schema=_SCHEMA).sort("opened_at", "alert_id")
 
 
@@ -143,14 +144,15 @@ class _Machine:
         elif verdict == "clear":
             self._clear(window)
 
-    def outcome(self, known: Iterable[dict[str, Any]], start: datetime) -> list[dict[str, Any]]:
-        """Alerts that these windows touched, and those they no longer support."""
+    def outcome(self, end: datetime) -> list[dict[str, Any]]:
+        """Alerts that these windows touched, and those they no longer support; what went on after `end` stays."""
+        beyond = {alert["alert_id"] for alert in self.known if _latest(alert) > end}
         withdrawn = [
             alert | {"state": "ok" if alert["fired_at"] is None else "resolved", "closed_at": alert["last_seen"]}
-            for alert in known
-            if alert["opened_at"] >= start and alert["alert_id"] not in self.alerts
+            for alert in self.known
+            if alert["opened_at"] >= self.start and alert["alert_id"] not in self.alerts
         ]
-        return [*self.alerts.values(), *withdrawn]
+        return [alert for alert in (*self.alerts.values(), *withdrawn) if alert["alert_id"] not in beyond]
 
     def _breach(self, window: dict[str, Any]) -> None:
         begun = window["window_start"]
@@ -207,6 +209,13 @@ def _sequences(windows: pl.DataFrame, rule: AlertRule) -> list[tuple[dict[str, A
 def _known_alerts(stored: pl.DataFrame, rule: AlertRule, subject: Mapping[str, Any]) -> list[dict[str, Any]]:
     same = [pl.col(name).eq_missing(pl.lit(value)) for name, value in subject.items()]
     return stored.filter(pl.col("rule") == rule.name, *same).select(_SCHEMA.names()).to_dicts()
+
+
+def _latest(alert: Mapping[str, Any]) -> datetime:
+    moments: list[datetime] = [
+        alert[name] for name in ("last_seen", "fired_at", "closed_at") if alert[name] is not None
+    ]
+    return max(moments)
 
 
 def _as_of(alert: dict[str, Any], start: datetime) -> dict[str, Any]:

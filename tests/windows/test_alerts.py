@@ -241,12 +241,24 @@ def test_a_rule_that_cannot_resolve_is_refused() -> None:
 def test_late_rows_leave_the_alerts_that_judging_everything_afresh_gives(
     before: list[float | None], after: list[float | None], data: st.DataObject
 ) -> None:
-    """Windows from `begin` on are corrected; those before stay. Alive alerts equal a fresh judgement of all."""
+    """Some windows from `begin` on are corrected; the others stay. Alive alerts equal a fresh judgement of all."""
     begin = data.draw(st.integers(0, len(before)))
-    corrected = before[:begin] + after
+    corrected = before[:begin] + after + before[begin + len(after) :]
     stored = evaluate_alerts(_hours(before), ESTIMATE)
     update = evaluate_alerts(_hours(corrected), ESTIMATE, stored, since=START + timedelta(hours=begin))
     merged = pl.concat([stored.join(update, on="alert_id", how="anti"), update])
     alive = pl.col("state").is_in(["pending", "firing"])
     fresh = evaluate_alerts(_hours(corrected), ESTIMATE)
     assert sorted(merged.filter(alive)["alert_id"]) == sorted(fresh.filter(alive)["alert_id"])
+
+
+@settings(max_examples=40, deadline=None)
+@given(lows, st.data())
+def test_judging_only_old_windows_again_never_touches_what_happened_after_them(
+    values: list[float | None], data: st.DataObject
+) -> None:
+    stored = evaluate_alerts(_hours(values), ESTIMATE)
+    end = data.draw(st.integers(0, len(values)))
+    partial = evaluate_alerts(_hours(values[:end]), ESTIMATE, stored)
+    merged = pl.concat([stored.join(partial, on="alert_id", how="anti"), partial]).sort("opened_at", "alert_id")
+    assert merged.equals(stored)
