@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from mld_pipelines.adapters._wrappers import bare_name, modules_by_name
@@ -57,9 +58,13 @@ class HeadSearch:
 
     Use as `with search.watching(model): output = model(x)`, then `search.head(scores)`. The hooks are gone after the
     block, whether or not the forward pass raised.
+
+    Args:
+        across_threads: Look at the passes of all threads (DataParallel), not only at this one's.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, across_threads: bool = False) -> None:
+        self._thread = None if across_threads else get_ident()
         self._calls: deque[tuple[str, torch.nn.Module, torch.Tensor, torch.Tensor]] = deque(maxlen=_KEPT_CALLS)
 
     @contextmanager
@@ -77,6 +82,8 @@ class HeadSearch:
 
     def _hook(self, path: str) -> Any:
         def remember(module: torch.nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            if self._thread not in {None, get_ident()}:
+                return
             if args and hasattr(args[0], "detach") and hasattr(output, "detach"):
                 self._calls.append((path, module, args[0].detach(), output.detach()))
 

@@ -49,8 +49,19 @@ class Probe:
         self.model = model
         self.head: Head | None = None if feature_layer is None else head_named(model, feature_layer)
         self.path: ScorePath | None = None
+        self.attached: FeatureTap | CompiledTap | None = None
         self._is_named = feature_layer is not None
         self._compiled = is_compiled(model)
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether `torch.compile` made the model."""
+        return self._compiled
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the caller named the feature layer."""
+        return self._is_named
 
     @property
     def feature_layer(self) -> str | None:
@@ -83,6 +94,29 @@ class Probe:
         """Return a hook that fits the model."""
         return CompiledTap() if self._compiled else FeatureTap(across_threads=is_data_parallel(self.model))
 
+    def search(self) -> HeadSearch:
+        """Return a search that fits the model."""
+        return HeadSearch(across_threads=is_data_parallel(self.model))
+
+    def settle(self, search: HeadSearch | None, output: Any) -> Seen:
+        """Learn from one watched pass where scores and feature are.
+
+        Args:
+            search: Watched the pass; None if nobody did, or the feature layer was named.
+            output: What the pass returned.
+
+        Raises:
+            InvalidInputError: The output holds nothing of shape (N, K ≥ 2).
+        """
+        candidates = score_candidates(output)
+        found = None if search is None else search.head([scores for _, scores in candidates])
+        self.path = candidates[0 if found is None else found[2]][0]
+        scores = self.path.follow(output)
+        if found is None or self._is_named:
+            return Seen(output, scores, None)
+        self.head = found[0]
+        return Seen(output, scores, found[1].clone())
+
     def scores(self, output: Any) -> torch.Tensor:
         """Return the scores inside an output, finding out where they are if the output's type is new."""
         if self.path is None or type(output) is not self.path.output_type:
@@ -112,17 +146,10 @@ class Probe:
         return Seen(output, self.scores(output), tap.take())
 
     def _discovered(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Seen:
-        search = HeadSearch()
+        search = self.search()
         with search.watching(model):
             output = model(*args, **kwargs)
-        candidates = score_candidates(output)
-        found = search.head([scores for _, scores in candidates])
-        self.path = candidates[0 if found is None else found[2]][0]
-        scores = self.path.follow(output)
-        if found is None:
-            return Seen(output, scores, None)
-        self.head = found[0]
-        return Seen(output, scores, found[1].clone())
+        return self.settle(search, output)
 
 
 @contextmanager

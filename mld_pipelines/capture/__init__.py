@@ -15,8 +15,10 @@ from mld_pipelines.capture._calls import (
 from mld_pipelines.capture._columns import Columns, to_frame
 from mld_pipelines.capture._commit import Moved, commit_spool
 from mld_pipelines.capture._forks import can_use_frames
+from mld_pipelines.capture._host import host_copies
+from mld_pipelines.capture._labels import class_labels
 from mld_pipelines.capture._metadata import metadata_rows
-from mld_pipelines.capture._model_row import model_row
+from mld_pipelines.capture._model_row import is_described, model_row
 from mld_pipelines.capture._recorder import Overflow, Recorder, is_strict
 from mld_pipelines.capture._replay import SpooledStream, replay, spooled_streams
 from mld_pipelines.capture._segment import CorruptSegmentError, Segment, decode, encode
@@ -45,11 +47,14 @@ __all__ = [
     "TraceCall",
     "TraceEncoder",
     "can_use_frames",
+    "class_labels",
     "commit_spool",
     "decode",
     "encode",
     "float_array",
     "generated_request_ids",
+    "host_copies",
+    "is_described",
     "is_strict",
     "metadata_rows",
     "microseconds",

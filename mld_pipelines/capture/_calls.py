@@ -41,7 +41,7 @@ _DAY_US = 86_400_000_000
 
 Groups = list[tuple[list[int], "Columns"]]
 ScoreOutputs = Callable[..., Mapping[str, Any] | None]
-"""`score(logits=…, probabilities=…, features=…)` returns score columns, or None while nothing can be scored."""
+"""`score(logits=…, probabilities=…, features=…, fingerprint=…)` returns score columns, or None while nothing can be scored."""
 
 
 class Identity(NamedTuple):
@@ -114,6 +114,7 @@ class InferenceCall(NamedTuple):
         feature_layer: Layer whose input is `feature`.
         ready: Event after which the copies from the device are complete, or None on the CPU.
         device: Device of the scores.
+        prefix: Start of generated request ids: the stream at the time of the call.
     """
 
     at: int
@@ -130,6 +131,7 @@ class InferenceCall(NamedTuple):
     feature_layer: str | None
     ready: Any
     device: Any
+    prefix: str
 
 
 class _Judge:
@@ -212,13 +214,11 @@ class InferenceEncoder:
     Args:
         identity: Model of the logger.
         result_name: Result the logger was given.
-        prefix: Start of generated request ids.
         score: Adds score columns; called with what will be stored.
     """
 
-    def __init__(self, identity: Identity, *, result_name: str | None, prefix: str, score: ScoreOutputs | None) -> None:
+    def __init__(self, identity: Identity, *, result_name: str | None, score: ScoreOutputs | None) -> None:
         self._constant = {**identity.columns, "result_name": result_name}
-        self._prefix = prefix
         self._score = score
         self._judge = _Judge()
 
@@ -238,7 +238,7 @@ class InferenceEncoder:
         columns = {
             **self._constant,
             **_event_columns(calls, lengths),
-            "request_id": [one for call in calls for one in _request_ids(call, self._prefix)],
+            "request_id": [one for call in calls for one in _request_ids(call)],
             "metadata": _texts([(_lenient_metadata(call), call.rows) for call in calls]),
             "input_hash": _texts([(call.hashes, call.rows) for call in calls]),
             "device": str(first.device),
@@ -250,13 +250,18 @@ class InferenceEncoder:
             columns["feature"] = None if first.feature is None else np.concatenate([call.feature for call in calls])
             if columns["logits"] is not None:
                 columns["probs"] = None  # derived from the logits; landing keeps what the model returned
-            columns |= self._scored(columns, sum(lengths))
+            columns |= self._scored(columns)
         return lengths, columns
 
-    def _scored(self, columns: Columns, rows: int) -> Columns:
+    def _scored(self, columns: Columns) -> Columns:
         if self._score is None:
             return {}
-        scored = self._score(logits=columns["logits"], probabilities=columns["probs"], features=columns["feature"])
+        scored = self._score(
+            logits=columns["logits"],
+            probabilities=columns["probs"],
+            features=columns["feature"],
+            fingerprint=columns["fingerprint"],
+        )
         return {} if scored is None else {name: _nullable(value) for name, value in scored.items()}
 
 
@@ -308,14 +313,14 @@ def generated_request_ids(prefix: str, number: int, rows: int) -> list[str]:
     return [f"{prefix}-{number}-{row}" for row in range(rows)]
 
 
-def _request_ids(call: InferenceCall, prefix: str) -> list[str]:
+def _request_ids(call: InferenceCall) -> list[str]:
     if call.request_ids is None:
-        return generated_request_ids(prefix, call.number, call.rows)
+        return generated_request_ids(call.prefix, call.number, call.rows)
     try:
         return normalise_input_ids(call.request_ids, call.rows)
     except (InvalidInputError, TypeError) as error:
         _log.warning("request_ids of a call are not used; generated ones take their place: %s", error)
-        return generated_request_ids(prefix, call.number, call.rows)
+        return generated_request_ids(call.prefix, call.number, call.rows)
 
 
 def _lenient_metadata(call: InferenceCall) -> list[str | None] | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mld_pipelines.adapters import export_head, unwrap
+from mld_pipelines.capture._forks import can_use_frames
+from mld_pipelines.capture._sink import EmbeddedSink
 from mld_pipelines.capture._stream import microseconds
 from mld_pipelines.records import model_key
 
@@ -14,8 +16,9 @@ if TYPE_CHECKING:
     from mld_pipelines.adapters import Probe
     from mld_pipelines.capture._calls import Identity
     from mld_pipelines.capture._columns import Columns
+    from mld_pipelines.capture._sink import Sink
 
-__all__ = ["model_row"]
+__all__ = ["is_described", "model_row"]
 
 
 def model_row(
@@ -52,3 +55,19 @@ def model_row(
         "first_seen": microseconds(),
         "head": export_head(probe.head),
     }
+
+
+def is_described(sink: Sink, identity: Identity, fingerprint: str) -> bool:
+    """Return whether the lake has a row for these weights already, as far as this process can look.
+
+    Args:
+        sink: Where the row would go.
+        identity: Names of the model.
+        fingerprint: Hash of the weights.
+    """
+    if not isinstance(sink, EmbeddedSink) or not can_use_frames():
+        return False
+    from mld_pipelines.tables import LANDING_MODELS
+
+    rows = sink.lake.scan(LANDING_MODELS, model_key=model_key(*identity), fingerprint=fingerprint)
+    return rows.select("fingerprint").head(1).collect().height > 0

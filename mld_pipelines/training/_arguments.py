@@ -12,31 +12,9 @@ from mld_pipelines.exceptions import InvalidInputError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["checked_dataset", "checked_epoch", "checked_labels", "checked_range", "checked_uris"]
+__all__ = ["checked_dataset", "checked_epoch", "checked_range", "checked_uris"]
 
 _MAX_NAME = 200
-
-
-def checked_labels(labels: Any) -> NDArray[np.int64]:
-    """Return labels of any integer form as (N,) int64 on the CPU.
-
-    Raises:
-        InvalidInputError: Labels are floats, booleans or more than one per input, or negative.
-    """
-    values = labels.detach().cpu().numpy() if hasattr(labels, "detach") else np.asarray(labels)
-    if values.ndim == 2 and values.shape[1] == 1:
-        values = values[:, 0]
-    if values.ndim != 1:
-        raise InvalidInputError(
-            f"labels have shape {values.shape}; give one class index per input, shape (N,). Nothing was recorded."
-        )
-    if values.dtype.kind not in "iu":
-        raise InvalidInputError(f"labels have dtype {values.dtype}; give integer class indices. Nothing was recorded.")
-    if len(values) and int(values.min()) < 0:
-        raise InvalidInputError(
-            f"label {int(values.min())} is negative; class indices start at 0. Nothing was recorded."
-        )
-    return values.astype(np.int64)
 
 
 def checked_range(labels: NDArray[np.int64], classes: int) -> None:

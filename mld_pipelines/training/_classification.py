@@ -14,6 +14,7 @@ from mld_pipelines.capture import (
     Recorder,
     TraceCall,
     TraceEncoder,
+    class_labels,
     float_array,
     metadata_rows,
     microseconds,
@@ -24,7 +25,6 @@ from mld_pipelines.records import model_key, normalise_input_ids
 from mld_pipelines.training._arguments import (
     checked_dataset,
     checked_epoch,
-    checked_labels,
     checked_range,
     checked_uris,
 )
@@ -134,7 +134,7 @@ class ClassificationTracer:
             InvalidInputError: Lengths, labels or output do not fit; nothing of the batch was recorded.
             StorageError: The spool cannot be written and the buffer is full.
         """
-        targets = checked_labels(labels)
+        targets = class_labels(labels)
         n = len(targets)
         ids = normalise_input_ids(input_ids, n)
         dataset, epoch = checked_dataset(dataset_type), checked_epoch(n_epoch)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mld_pipelines.adapters import fingerprint, weights_version
-from mld_pipelines.capture import EmbeddedSink, microseconds, model_row
+from mld_pipelines.capture import EmbeddedSink, is_described, microseconds, model_row
 from mld_pipelines.exceptions import StorageError
 from mld_pipelines.records import model_key
 from mld_pipelines.training._traced import Receipt
@@ -100,6 +100,8 @@ def _new_models(tracer: ClassificationTracer, chosen: Sequence[Traced]) -> list[
         if key in tracer._described or tracer._shape is None:
             continue
         tracer._described.add(key)
+        if is_described(tracer._recorder.sink, tracer._identity, key):
+            continue
         n_classes, feature_dim = tracer._shape
         rows.append(
             model_row(

@@ -1,0 +1,393 @@
+"""`ClassificationLogger`: a classifier that logs what it does in production."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import logging
+import threading
+import time
+import weakref
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from mld_pipelines.adapters import Probe, input_hashes
+from mld_pipelines.capture import (
+    Identity,
+    InferenceCall,
+    InferenceEncoder,
+    Recorder,
+    generated_request_ids,
+    host_copies,
+    is_strict,
+    open_sink,
+)
+from mld_pipelines.exceptions import InvalidInputError
+from mld_pipelines.monitoring._background import Background
+from mld_pipelines.monitoring._scoring import ResultScoring
+from mld_pipelines.records import model_key, normalise_input_ids
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mld_pipelines.adapters import CompiledTap, FeatureTap, HeadSearch
+    from mld_pipelines.capture import Overflow, Stats
+
+__all__ = ["ClassificationLogger"]
+
+_log = logging.getLogger("mld_pipelines.monitoring")
+
+_MAX_BUFFER_BYTES = 64 * 2**20
+"""10,000 inferences with 1,000 logits and 512 features: ten seconds of a stalled disk at 1,000 a second."""
+
+_ROW_BYTES = 400
+"""Bytes of a row beside its vectors: identifiers, times, the objects that hold them."""
+
+_RETURNS_MODEL = frozenset(
+    ("apply", "bfloat16", "cpu", "cuda", "double", "eval", "float", "half", "load_state_dict", "requires_grad_")
+    + ("share_memory", "to", "to_empty", "train", "type", "xpu")
+)
+"""Methods of a module that change or return it: the logger stands in for the module, and looks at the weights again."""
+
+
+class ClassificationLogger:
+    """Stands in for a model: `logger(inputs)` is `model(inputs)`, and an inference is logged.
+
+    The caller's thread takes two times, clones logits and feature and appends them; one background thread does the
+    rest. Nothing that goes wrong with logging reaches the caller: rows wait in memory (bounded), then in the spool, and
+    what is lost is counted in `stats`. The head of the model carries one forward pre-hook until `close`.
+
+    Args:
+        model: `torch.nn.Module` (or what `torch.compile`, DataParallel and DistributedDataParallel make of one).
+        model_name: Model identifier, the same as at the tracer.
+        version_name: Version identifier.
+        result_name: Result whose estimator scores the inferences; without it only basic metrics are logged.
+        feature_layer: Path of the module whose input is the feature; default the head, which is found.
+        overflow: What happens when the buffer is full: `drop_oldest`, `sample` (thin out) or `block` (wait).
+        max_buffer_bytes: Bound of the buffer.
+        hash_inputs: Record `input_hash` (0.5 ms for a 224² image, on the caller's thread).
+        clock: Returns the time of an event (datetime or seconds since 1970), to replay history.
+        accept_fingerprint: Score although the weights differ from the evaluated ones.
+        stream_id: Name of this stream if it may be sent again, as at the tracer; use `overflow="block"` with it.
+        metadata: Scalars by name for every inference; the call's own come on top.
+
+    Raises:
+        InvalidInputError: A name or argument is not usable.
+        ConfigurationError: `MLD_API_ENDPOINT` is no lake, or another process sends this stream.
+
+    Example:
+        >>> logger = ClassificationLogger(model, "digits", "v1")  # doctest: +SKIP
+        >>> predictions = logger(images)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        model_name: str,
+        version_name: str,
+        result_name: str | None = None,
+        *,
+        feature_layer: str | None = None,
+        overflow: Overflow = "drop_oldest",
+        max_buffer_bytes: int = _MAX_BUFFER_BYTES,
+        hash_inputs: bool = False,
+        clock: Callable[[], datetime | float] | None = None,
+        accept_fingerprint: bool = False,
+        stream_id: str | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        model_key(model_name, version_name)
+        self._arguments: dict[str, Any] = {
+            "feature_layer": feature_layer,
+            "overflow": overflow,
+            "max_buffer_bytes": max_buffer_bytes,
+            "hash_inputs": hash_inputs,
+            "clock": clock,
+            "accept_fingerprint": accept_fingerprint,
+            "metadata": metadata,
+        }
+        self._model = model
+        self._names = model_name, version_name, result_name
+        self._hash_inputs = hash_inputs
+        self._clock = clock
+        self._metadata = dict(metadata) if metadata else None
+        self._probe = Probe(model, feature_layer=feature_layer)
+        self._start_recording(stream_id)
+        self._tap: FeatureTap | CompiledTap | None = None
+        self._lock = threading.Lock()
+        self._local = threading.local()
+        self._said: set[str] = set()
+        self._finalizer = weakref.finalize(self, _release, self._recorder, self._probe)
+        self._finalizer.atexit = False
+
+    def _start_recording(self, stream_id: str | None) -> None:
+        identity = Identity(*self._names[:2])
+        sink = open_sink()
+        name = self._names[2]
+        accept = self._arguments["accept_fingerprint"]
+        score = None if name is None else ResultScoring(sink, name, accept_fingerprint=accept)
+        encoder = InferenceEncoder(identity, result_name=name, score=score)
+        self._background = Background(identity, self._probe, encoder)
+        self._recorder = Recorder(
+            "landing/inferences",
+            sink,
+            encode=self._background.encode,
+            overflow=self._arguments["overflow"],
+            max_buffer_bytes=self._arguments["max_buffer_bytes"],
+            stream_id=stream_id,
+        )
+        self._background.recorder = self._recorder
+        self._numbers = itertools.count()
+
+    def __call__(self, *args: Any, request_ids: Any = None, metadata: Any = None, **kwargs: Any) -> Any:
+        """Return the model's own output for these arguments, and log the inference.
+
+        Args:
+            *args: Passed on to the model; the first is the batch of inputs.
+            request_ids: One int or string per input, to join labels later; generated if absent, see
+                `last_request_ids`.
+            metadata: Scalars per input by name.
+            **kwargs: Passed on to the model.
+        """
+        tap = self._tap
+        if tap is None:
+            return self._first_call(args, kwargs, request_ids, metadata)
+        hashed = self._hashed(args, kwargs) if self._hash_inputs else None
+        tap.arm()
+        start = time.perf_counter_ns()
+        try:
+            output = self._model(*args, **kwargs)
+        except BaseException:
+            tap.take()
+            raise
+        latency = time.perf_counter_ns() - start
+        try:
+            self._keep(output, tap.take(), latency, request_ids, metadata, hashed, args)
+        except Exception as error:
+            self._failed(error)
+        return output
+
+    def _keep(
+        self, output: Any, feature: Any, latency: int, request_ids: Any, metadata: Any, hashed: Any, args: Any
+    ) -> None:
+        """Clone what the model returned and append it: all that happens on the caller's thread."""
+        probe, background = self._probe, self._background
+        try:
+            scores = probe.scores(output)
+            rows = scores.shape[0]
+            kept, feature, ready = host_copies(scores, feature)
+            size = kept.nbytes + _ROW_BYTES * rows + (0 if feature is None else feature.nbytes)
+        except InvalidInputError as error:
+            self._say("output", f"only basic metrics are logged: {error}")
+            scores = kept = feature = ready = None
+            rows, size = _batch_size(args), _ROW_BYTES
+        number = next(self._numbers)
+        self._local.last = number, rows, request_ids, self._recorder.stream.stream_id
+        at = time.time_ns() if self._clock is None else self._event_time()
+        if request_ids is not None or metadata is not None or self._metadata is not None:
+            request_ids, metadata = _frozen(request_ids), _combined(self._metadata, metadata)
+        call = InferenceCall(
+            at, latency, kept, feature, rows, number, request_ids, metadata, hashed,
+            background.fingerprint or background.current_fingerprint(), str(probe.path), probe.feature_layer, ready,
+            None if scores is None else scores.device, self._recorder.stream.stream_id,
+        )  # fmt: skip
+        self._recorder.put(call, rows, size)
+
+    def _first_call(self, args: Any, kwargs: Any, request_ids: Any, metadata: Any) -> Any:
+        """Call the model, watching it to learn where scores and feature are; concurrent first calls each do."""
+        hashed = self._hashed(args, kwargs) if self._hash_inputs else None
+        with ExitStack() as hooks:
+            search = self._prepared(hooks, args, kwargs)
+            start = time.perf_counter_ns()
+            output = self._model(*args, **kwargs)
+            latency = time.perf_counter_ns() - start
+        try:
+            feature = None
+            if search is not None:
+                feature = self._probe.settle(search, output).feature
+            self._keep(output, feature, latency, request_ids, metadata, hashed, args)
+            self._attach()
+        except InvalidInputError as error:
+            self._say("output", f"only basic metrics are logged: {error}")
+            self._try(lambda: self._keep(output, None, latency, request_ids, metadata, hashed, args))
+        except Exception as error:
+            self._failed(error)
+        return output
+
+    def _prepared(self, hooks: ExitStack, args: Any, kwargs: Any) -> HeadSearch | None:
+        try:
+            self._background.current_fingerprint()
+            if self._probe.is_compiled:  # hooks must be there before the compiler looks
+                if not self._probe.is_named and not self._model.training:
+                    self._probe.learn(*args, **kwargs)
+                self._attach()
+                return None
+            if self._probe.is_named:
+                return None
+            search = self._probe.search()
+            hooks.enter_context(search.watching(self._model))
+        except Exception as error:
+            self._failed(error)
+            return None
+        return search
+
+    def _attach(self) -> None:
+        """Put the hook on the head, once."""
+        with self._lock:
+            if self._tap is None and not self._recorder.is_closed:
+                tap = self._probe.tap()
+                if self._probe.head is not None:
+                    tap.attach(self._probe.head)
+                    self._probe.attached = tap
+                self._tap = tap
+
+    def _hashed(self, args: Any, kwargs: Any) -> list[str] | None:
+        """Hash the inputs before the model can change them."""
+        try:
+            inputs = {**kwargs, "inputs": args[0]} if kwargs and args else (args[0] if args else kwargs)
+            return input_hashes(inputs, _batch_size((inputs,)))
+        except Exception as error:
+            self._failed(error)
+            return None
+
+    def _event_time(self) -> int:
+        stated = self._clock() if self._clock is not None else time.time()
+        if isinstance(stated, datetime):
+            stated = (stated if stated.tzinfo is not None else stated.replace(tzinfo=UTC)).timestamp()
+        return round(stated * 1e9)
+
+    def _try(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception as error:
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        """Note a fault of ours; raise it only in this package's own tests."""
+        if is_strict():
+            raise error
+        self._say(type(error).__name__, f"an inference was not logged: {type(error).__name__}: {error}")
+
+    def _say(self, key: str, message: str) -> None:
+        if key not in self._said:
+            self._said.add(key)
+            _log.warning("%s: %s", self._names[0], message)
+
+    @property
+    def last_request_ids(self) -> list[str]:
+        """Request ids of the last call of this thread, to hand to `log_labels`; empty before the first."""
+        last = getattr(self._local, "last", None)
+        if last is None:
+            return []
+        number, rows, given, stream = last
+        if given is not None:
+            try:
+                return normalise_input_ids(given, rows)
+            except (InvalidInputError, TypeError):
+                pass
+        return generated_request_ids(stream, number, rows)
+
+    @property
+    def model(self) -> Any:
+        """The wrapped model."""
+        return self._model
+
+    @property
+    def stream_id(self) -> str:
+        """Stream of the rows."""
+        return self._recorder.stream.stream_id
+
+    @property
+    def stats(self) -> Stats:
+        """Where the rows are now; at a quiet moment `emitted = stored + dropped + spooled`."""
+        return self._recorder.stats
+
+    def flush(self, timeout: float | None = 30.0) -> bool:
+        """Store everything logged so far; return whether it is in the lake (otherwise it waits in the spool).
+
+        Args:
+            timeout: Seconds to wait; None waits for ever.
+        """
+        return self._recorder.flush(timeout)
+
+    def close(self, timeout: float | None = 5.0) -> bool:
+        """Flush, remove the hook and end the background thread; calls go on to the model, unlogged.
+
+        Args:
+            timeout: Seconds to wait for the lake.
+        """
+        is_stored = self._recorder.close(timeout)
+        with self._lock:
+            if self._tap is not None:
+                self._tap.detach()
+        return is_stored
+
+    def __enter__(self) -> ClassificationLogger:
+        """Return the logger."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+    def __getattr__(self, name: str) -> Any:
+        """Return an attribute of the model; methods that return the model return the logger."""
+        if name.startswith("__") or "_model" not in self.__dict__:
+            raise AttributeError(name)
+        found = getattr(self._model, name)
+        return self._standing_in(found) if name in _RETURNS_MODEL and callable(found) else found
+
+    def _standing_in(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            result = method(*args, **kwargs)
+            self._background.fingerprint = None
+            return self if result is self._model else result
+
+        return call
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as its arguments: the copy in another process has a stream of its own."""
+        return _restore, (self._model, self._names, self._arguments)
+
+    def __repr__(self) -> str:
+        """Show the model's names and the wrapped model."""
+        return f"ClassificationLogger({'@'.join(self._names[:2])}, result_name={self._names[2]!r}, {self._model!r})"
+
+
+def _restore(model: Any, names: tuple[str, str, str | None], arguments: dict[str, Any]) -> ClassificationLogger:
+    return ClassificationLogger(model, *names, **arguments)
+
+
+def _release(recorder: Recorder, probe: Probe) -> None:
+    """A logger was forgotten: take its hook off and let its thread deliver what is there."""
+    recorder.abandon()
+    if probe.attached is not None:
+        probe.attached.detach()
+
+
+def _batch_size(args: Any) -> int:
+    """Return the number of inputs where the output does not tell."""
+    first = args[0] if args else None
+    if isinstance(first, dict):
+        first = next(iter(first.values()), None)
+    shape = getattr(first, "shape", None)
+    if shape is not None:
+        return int(shape[0]) if len(shape) else 1
+    return len(first) if isinstance(first, (list, tuple)) else 1
+
+
+def _frozen(request_ids: Any) -> Any:
+    """Return request ids that the caller cannot change any more."""
+    if hasattr(request_ids, "clone"):
+        return request_ids.clone()
+    if hasattr(request_ids, "copy"):
+        return request_ids.copy()
+    return request_ids
+
+
+def _combined(constant: dict[str, Any] | None, metadata: Any) -> Any:
+    if metadata is None or constant is None:
+        return constant if metadata is None else metadata
+    return {**constant, **metadata} if isinstance(metadata, dict) else metadata

@@ -1,0 +1,114 @@
+"""Score inferences by a stored result, loaded in the background."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mld_pipelines.capture import EmbeddedSink, can_use_frames
+from mld_pipelines.exceptions import NotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from mld_pipelines.capture import Sink
+    from mld_pipelines.diagnosis import ProductionScorer, ScoredUnits
+
+__all__ = ["ResultScoring"]
+
+_log = logging.getLogger("mld_pipelines.monitoring")
+
+_RETRY_SECONDS = 60.0
+"""Pause before a result that could not be loaded is looked for again: it may be evaluated later."""
+
+
+class ResultScoring:
+    """Adds error probability, code and category to captured outputs; silent where it cannot.
+
+    Args:
+        sink: Where the result is stored.
+        result_name: Name of the result.
+        accept_fingerprint: Score although the weights differ from the evaluated ones.
+    """
+
+    def __init__(self, sink: Sink, result_name: str, *, accept_fingerprint: bool) -> None:
+        self._sink = sink
+        self._result_name = result_name
+        self._accept_fingerprint = accept_fingerprint
+        self._scorer: ProductionScorer | None = None
+        self._next_look = 0.0
+        self._said: set[str] = set()
+
+    def __call__(
+        self,
+        *,
+        logits: NDArray[np.float32] | None,
+        probabilities: NDArray[np.float32] | None,
+        features: NDArray[np.float32] | None,
+        fingerprint: str,
+    ) -> Mapping[str, Any] | None:
+        """Return score columns for (N, K) outputs, or None; see `ScoreOutputs`."""
+        try:
+            scorer = self._loaded()
+            if scorer is None or not self._fits(scorer, fingerprint):
+                return None
+            named = {"logits": logits} if logits is not None else {"probabilities": probabilities}
+            return _columns(scorer, scorer.score(**named, features=features))
+        except Exception as error:
+            self._say("failed", f"inferences land unscored: {type(error).__name__}: {error}")
+            return None
+
+    def _loaded(self) -> ProductionScorer | None:
+        if self._scorer is not None:
+            return self._scorer
+        if time.monotonic() < self._next_look or not can_use_frames() or not isinstance(self._sink, EmbeddedSink):
+            return None
+        self._next_look = time.monotonic() + _RETRY_SECONDS
+        from mld_pipelines.evaluation import load_scorer
+
+        try:
+            self._scorer = load_scorer(self._sink.lake, self._result_name)
+        except NotFoundError as error:
+            self._say("unknown", f"only basic metrics are logged: {error}")
+        return self._scorer
+
+    def _fits(self, scorer: ProductionScorer, fingerprint: str) -> bool:
+        if scorer.fingerprint == fingerprint:
+            return True
+        if self._accept_fingerprint:
+            self._say(
+                "accepted", f"the weights differ from those of result {self._result_name!r}; scored all the same."
+            )
+            return True
+        self._say(
+            "other",
+            f"the weights (fingerprint {fingerprint[:12]}…) differ from those result {self._result_name!r} was made with "
+            f"({scorer.fingerprint[:12]}…): inferences land unscored. Evaluate this model, or pass "
+            "accept_fingerprint=True.",
+        )
+        return False
+
+    def _say(self, key: str, message: str) -> None:
+        if key not in self._said:
+            self._said.add(key)
+            _log.warning(message)
+
+
+def _columns(scorer: ProductionScorer, units: ScoredUnits) -> Mapping[str, Any] | None:
+    is_scored = np.isfinite(units.error_proba)
+    if not is_scored.any():
+        return None
+    return {
+        "error_proba": units.error_proba,
+        "error_code": list(units.error_code),
+        "category": list(units.category),
+        "is_aleatoric": [None if flag is None else bool(flag) for flag in units.is_aleatoric],
+        "support_distance": units.support_distance,
+        "scored_by": [scorer.scored_by if scored else None for scored in is_scored],
+        "risk_scores": np.asarray(units.risk_scores, np.float32),
+    }
