@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -16,10 +17,14 @@ if TYPE_CHECKING:
     import polars as pl
     from rich.table import Table
 
-__all__ = ["Answer", "plain", "print_document", "print_text", "table_of"]
+__all__ = ["Answer", "plain", "print_document", "print_text", "sheet_of", "table_of"]
 
 _MAX_CELL = 60
 """Characters of a table cell; longer values are for `--json`."""
+
+
+_PIPE_WIDTH = 1000
+"""Columns where there is no terminal: whoever reads a pipe wants whole lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +77,8 @@ def print_text(parts: tuple[Any, ...]) -> None:
     """Write paragraphs and tables to standard output; without a terminal there are no colours and no wrapping."""
     from rich.console import Console
 
-    console = Console(soft_wrap=True, highlight=False)
+    terminal = sys.stdout.isatty()
+    console = Console(soft_wrap=True, highlight=False, width=None if terminal else _PIPE_WIDTH)
     for part in parts:
         console.print(part, markup=False) if isinstance(part, str) else console.print(part)
 
@@ -87,6 +93,21 @@ def table_of(frame: pl.DataFrame, *, title: str | None = None) -> Table:
         table.add_column(name, justify="right" if dtype.is_numeric() else "left", overflow="fold")
     for row in frame.iter_rows():
         table.add_row(*(_cell(value) for value in row))
+    return table
+
+
+def sheet_of(frame: pl.DataFrame, *, key: str, title: str) -> Table:
+    """Return a frame of few rows and many columns on its side: one line per column, one column per row."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    table.add_column("")
+    for name in frame[key]:
+        table.add_column(str(name), justify="right")
+    for column in frame.columns:
+        if column != key:
+            table.add_row(column, *(_cell(value) for value in frame[column]))
     return table
 
 

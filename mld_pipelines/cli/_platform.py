@@ -38,7 +38,7 @@ _START_SECONDS = 120.0
 """A cold start of webserver and code location takes 7 s on two idle cores; a loaded machine gets 120."""
 
 _LOAD_QUERY = """{ workspaceOrError { ... on Workspace { locationEntries { name loadStatus
-  locationOrLoadError { __typename ... on PythonError { message } } } } ... on PythonError { message } } }"""
+  locationOrLoadError { __typename ... on PythonError { message causes { message } } } } } ... on PythonError { message } } }"""
 
 
 class PlatformError(MldError):
@@ -87,7 +87,7 @@ class Platform:
         if "message" in workspace:
             return {"workspace": workspace["message"]}
         entries = {entry["name"]: entry["locationOrLoadError"] or {} for entry in workspace["locationEntries"]}
-        return {name: found["message"] for name, found in entries.items() if "message" in found}
+        return {name: _innermost(found) for name, found in entries.items() if "message" in found}
 
     def require_alive(self) -> None:
         """Raise when a child has ended.
@@ -264,6 +264,13 @@ def _wait_until_answering(platform: Platform, seconds: float) -> None:
         f"the webserver did not answer within {seconds:.0f} s. {_tail(platform.logs['webserver'])} "
         f"The whole log: {platform.logs['webserver']}"
     )
+
+
+def _innermost(error: dict[str, Any]) -> str:
+    """Return the message of what went wrong first; Dagster's own only says that something did."""
+    causes = error.get("causes") or [error]
+    message: str = causes[-1]["message"]
+    return message.strip()
 
 
 def _tail(log: Path) -> str:

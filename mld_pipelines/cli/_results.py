@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mld_pipelines.cli._answer import Answer, table_of
+from mld_pipelines.cli._answer import Answer, sheet_of, table_of
 from mld_pipelines.cli._command import command, group
 from mld_pipelines.cli._open import open_lake, require_model
 
@@ -90,7 +90,7 @@ def overview(result: Result) -> tuple[Any, ...]:
     return (
         result.result_name,
         *(f"note: {warning}" for warning in result.warnings),
-        table_of(result.metrics_summary(), title="metrics"),
-        table_of(result.issue_category_summary(), title="issue categories"),
+        sheet_of(result.metrics_summary(), key="dataset", title="metrics"),
+        sheet_of(result.issue_category_summary(), key="dataset", title="issue categories (share of units)"),
         table_of(worst, title=f"issues ({worst.height} of {issues.height})"),
     )

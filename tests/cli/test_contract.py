@@ -1,0 +1,130 @@
+"""What every command promises: help, `--json`, errors without tracebacks, exit statuses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+import typer
+
+from mld_pipelines.cli._answer import plain
+from mld_pipelines.cli._exits import Exit, exit_of
+from mld_pipelines.exceptions import (
+    ConfigurationError,
+    InvalidInputError,
+    MissingDependencyError,
+    StorageError,
+    UnknownModelError,
+    UnknownResultError,
+)
+
+COMMANDS = (
+    ("init",), ("up",), ("demo",), ("doctor",), ("evaluate",), ("models", "register"), ("models", "list"),
+    ("trace", "run"), ("trace", "list"), ("trace", "accept"), ("trace", "discard"), ("labels", "import"),
+    ("results", "list"), ("results", "show"), ("results", "promote"), ("tables", "list"), ("tables", "show"),
+    ("tables", "history"), ("tables", "compact"), ("tables", "vacuum"), ("monitor", "show"), ("monitor", "tail"),
+    ("ingest", "status"), ("ingest", "replay"), ("lake", "migrate"), ("quality", "run"),
+)  # fmt: skip
+
+
+def leaves(command, path=()):
+    """Every command of the tree by its path."""
+    children = getattr(command, "commands", None)
+    if children is None:
+        return {path: command}
+    return {name: leaf for key, child in children.items() for name, leaf in leaves(child, (*path, key)).items()}
+
+
+@pytest.fixture(scope="module")
+def tree():
+    from mld_pipelines.cli._app import app
+
+    return leaves(typer.main.get_command(app))
+
+
+def test_the_tree_holds_the_documented_commands(tree):
+    assert set(tree) == set(COMMANDS)
+
+
+def test_every_command_takes_json(tree):
+    without = [path for path, command in tree.items() if not any("--json" in p.opts for p in command.params)]
+    assert without == []
+
+
+def test_every_command_says_what_it_does(tree):
+    assert [path for path, command in tree.items() if not (command.help or "").strip()] == []
+
+
+def test_every_option_says_what_it_is(tree):
+    silent = [
+        (path, parameter.name)
+        for path, command in tree.items()
+        for parameter in command.params
+        if not getattr(parameter, "help", None)
+    ]
+    assert silent == []
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (UnknownModelError("x"), 3),
+        (UnknownResultError("x"), 3),
+        (ConfigurationError("x"), 5),
+        (MissingDependencyError("x"), 5),
+        (InvalidInputError("x"), 2),
+        (StorageError("x"), 1),
+        (KeyboardInterrupt(), 130),
+        (RuntimeError("x"), 70),
+    ],
+)
+def test_errors_end_with_their_status(error, status):
+    assert exit_of(error) == status
+
+
+def test_an_error_is_one_line_on_standard_error(mld):
+    done = mld("tables", "show", "no/such")
+    assert (done.exit, done.stdout) == (Exit.NOT_FOUND, "")
+    assert done.stderr.startswith("error: no table 'no/such'")
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_error_is_a_document_with_json(mld):
+    done = mld("tables", "show", "no/such", "--json")
+    assert done.document["error"]["type"] == "NotFoundError"
+    assert done.document["error"]["exit"] == done.exit == Exit.NOT_FOUND
+
+
+def test_a_defect_is_told_apart_from_a_refusal(mld, monkeypatch):
+    monkeypatch.setattr("mld_pipelines.cli._state.initialise", lambda home: 1 / 0)
+    done = mld("init")
+    assert done.exit == Exit.INTERNAL
+    assert "unexpected ZeroDivisionError" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_debugging_shows_where(mld, monkeypatch):
+    monkeypatch.setenv("MLD_DEBUG", "1")
+    monkeypatch.setattr("mld_pipelines.cli._state.initialise", lambda home: 1 / 0)
+    assert "Traceback" in mld("init").stderr
+
+
+def test_wrong_usage_is_status_two(mld):
+    assert mld("tables", "show").exit == Exit.USAGE
+
+
+def test_json_is_strict(mld):
+    assert plain({"a": float("nan"), "b": (1, {2}), "c": b"xyz"}) == {"a": None, "b": [1, [2]], "c": "<3 bytes>"}
+
+
+@pytest.mark.slow
+def test_help_is_quick():
+    """Half a second is the promise; the best of three keeps a busy machine out of the verdict."""
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "mld_pipelines.cli", "--help"], check=True, capture_output=True)
+        seconds.append(time.perf_counter() - began)
+    assert min(seconds) <= 0.5

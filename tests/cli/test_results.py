@@ -1,0 +1,98 @@
+"""`mld evaluate`, `mld results`, `mld monitor`."""
+
+from __future__ import annotations
+
+import pytest
+
+from mld_pipelines.cli._exits import Exit
+from mld_pipelines.evaluator import Evaluator
+from tests.support.traced import write_inferences, write_trace
+
+
+def test_evaluate_makes_the_result_that_the_sdk_reads(mld, lake):
+    write_trace(lake, "val", 120)
+    done = mld("evaluate", "toy@v1", "--result-name", "by-hand", "--json")
+    assert done.exit == 0
+    result = Evaluator("toy", "v1").get_result(result_name="by-hand")
+    assert done.document["metrics"][0]["accuracy"] == result.metrics_summary()["accuracy"][0]
+    assert done.document["inputs"]["table_versions"] == result.inputs["table_versions"]
+
+
+def test_evaluate_of_an_unknown_model_names_the_known(mld, evaluated):
+    done = mld("evaluate", "other@v1")
+    assert done.exit == Exit.NOT_FOUND
+    assert "toy" in done.stderr
+
+
+def test_evaluate_refuses_an_epoch_that_is_none(mld, evaluated):
+    assert mld("evaluate", "toy@v1", "--n-epoch", "newest").exit == Exit.USAGE
+
+
+def test_evaluate_refuses_a_name_that_exists(mld, evaluated):
+    assert mld("evaluate", "toy@v1", "--result-name", "first").exit == Exit.FAILED
+
+
+def test_list_marks_the_current_result(mld, evaluated):
+    (row,) = mld("results", "list", "toy@v1", "--json").document["results"]
+    assert (row["result_name"], row["current"]) == ("first", True)
+
+
+def test_list_without_results_is_empty(mld):
+    assert mld("results", "list", "--json").document == {"results": []}
+
+
+def test_show_prints_metrics_categories_and_issues(mld, evaluated):
+    done = mld("results", "show", "first")
+    assert done.exit == 0
+    assert all(text in done.stdout for text in ("accuracy", "stable_coverage_ratio", "issues ("))
+
+
+def test_show_of_an_unknown_result_names_the_known(mld, evaluated):
+    done = mld("results", "show", "second")
+    assert done.exit == Exit.NOT_FOUND
+    assert "first" in done.stderr
+
+
+def test_promote_brings_an_older_result_back(mld, lake):
+    write_trace(lake, "val", 120)
+    mld("evaluate", "toy@v1", "--result-name", "old")
+    mld("evaluate", "toy@v1", "--result-name", "new")
+    assert mld("results", "promote", "old", "--json").document["model_key"] == "toy@v1"
+    current = {row["result_name"]: row["current"] for row in mld("results", "list", "--json").document["results"]}
+    assert current == {"old": True, "new": False}
+
+
+def test_tail_shows_the_newest_inferences_last(mld, evaluated):
+    done = mld("monitor", "tail", "toy@v1", "-n", "5", "--json").document
+    assert [row["request_id"] for row in done["inferences"]] == [f"logger-0-{i}" for i in range(45, 50)]
+
+
+def test_tail_of_an_unknown_model_names_the_known(mld, evaluated):
+    done = mld("monitor", "tail", "toy@v2")
+    assert done.exit == Exit.NOT_FOUND
+    assert "toy@v1" in done.stderr
+
+
+def test_a_model_key_needs_both_names(mld, evaluated):
+    assert mld("monitor", "show", "toy").exit == Exit.USAGE
+
+
+def test_show_before_any_monitoring_says_so(mld, evaluated):
+    done = mld("monitor", "show", "toy@v1")
+    assert done.exit == 0
+    assert "nothing monitored" in done.stdout
+
+
+@pytest.mark.feature("I21", "I22")
+def test_show_adds_the_hours_of_a_day(mld, lake):
+    from mld_pipelines.tables import LANDING_INFERENCES, MONITORING_WINDOWS
+    from mld_pipelines.windows import aggregate
+
+    write_inferences(lake, 50)
+    rows = lake.read(LANDING_INFERENCES)
+    states = aggregate(rows)
+    days = states["event_day"].unique().to_list()
+    lake.replace(MONITORING_WINDOWS, MONITORING_WINDOWS.align(states), where={"event_day": days})
+    (day,) = mld("monitor", "show", "toy@v1", "--json").document["days"]
+    assert day["n"] == 50
+    assert day["latency_p50_ms"] == pytest.approx(rows["latency_ms"].median(), rel=0.13)

@@ -1,0 +1,90 @@
+"""`mld tables`, `mld lake`, `mld quality`."""
+
+from __future__ import annotations
+
+from mld_pipelines.cli._exits import Exit
+
+
+def test_an_empty_lake_has_no_tables(mld):
+    assert mld("tables", "list", "--json").document["tables"] == []
+
+
+def test_list_counts_rows_and_versions(mld, evaluated):
+    tables = {row["table"]: row for row in mld("tables", "list", "--json").document["tables"]}
+    assert tables["landing/traces"]["rows"] == 600
+    assert tables["evaluation/results"]["rows"] == 1
+
+
+def test_show_prints_rows_without_vectors(mld, evaluated):
+    done = mld("tables", "show", "landing/traces", "--rows", "3", "--json").document
+    assert (len(done["rows"]), done["matching"]) == (3, 600)
+    assert "feature" not in done["rows"][0]
+
+
+def test_show_filters_by_typed_values(mld, evaluated):
+    done = mld("tables", "show", "landing/traces", "--where", "dataset_type=val", "--where", "row=5", "--json").document
+    assert done["matching"] == 1
+    assert done["rows"][0]["input_id"] == "val-5"
+
+
+def test_show_takes_an_earlier_version(mld, evaluated):
+    assert mld("tables", "show", "landing/traces", "--version", "0", "--json").document["matching"] < 600
+
+
+def test_show_refuses_a_condition_of_the_wrong_type(mld, evaluated):
+    done = mld("tables", "show", "landing/traces", "--where", "row=five")
+    assert done.exit == Exit.USAGE
+    assert "Int32" in done.stderr
+
+
+def test_show_of_a_table_nobody_wrote_names_its_writer(mld):
+    done = mld("tables", "show", "landing/inferences")
+    assert done.exit == Exit.NOT_FOUND
+    assert "does not exist" in done.stderr
+
+
+def test_history_shows_commits_newest_first(mld, evaluated):
+    commits = mld("tables", "history", "landing/traces", "--json").document["commits"]
+    versions = [commit["version"] for commit in commits]
+    assert versions == sorted(versions, reverse=True)
+    assert {commit["code_version"] for commit in commits if commit["operation"] == "WRITE"} == {"test"}
+
+
+def test_compacting_nothing_is_told_apart(mld, lake):
+    done = mld("tables", "compact", "--json")
+    assert (done.exit, done.document["tables"]) == (Exit.NOTHING_TO_DO, [])
+
+
+def test_compact_joins_small_files(mld, lake):
+    from tests.support.traced import write_trace
+
+    for seed in range(3):
+        write_trace(lake, f"set{seed}", 5, seed=seed, receipt=False)
+    done = mld("tables", "compact", "landing/traces", "--min-files", "2", "--json")
+    assert done.exit == 0
+    assert done.document["tables"] == [{"table": "landing/traces", "partitions": 1, "removed": 3, "added": 1}]
+    assert mld("tables", "show", "landing/traces", "--json").document["matching"] == 15
+
+
+def test_vacuum_refuses_less_than_a_week(mld, evaluated):
+    assert mld("tables", "vacuum", "--retention-hours", "1").exit == Exit.USAGE
+
+
+def test_vacuum_of_young_tables_finds_nothing(mld, evaluated):
+    assert mld("tables", "vacuum", "--dry-run").exit == Exit.NOTHING_TO_DO
+
+
+def test_migrate_of_a_current_lake_has_nothing_to_do(mld, evaluated):
+    done = mld("lake", "migrate", "--json")
+    assert done.exit == Exit.NOTHING_TO_DO
+    assert "landing/traces" in done.document["tables"]
+
+
+def test_quality_holds_on_what_we_wrote(mld, lake):
+    from tests.support.traced import write_trace
+
+    write_trace(lake, "val", 20)
+    done = mld("quality", "run", "landing/traces", "--json")
+    assert done.exit == 0
+    assert done.document["judged"] > 0
+    assert mld("tables", "show", "ops/quality", "--json").document["matching"] == done.document["judged"]

@@ -1,0 +1,154 @@
+"""`mld up`: real Dagster processes over a small workspace."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mld_pipelines import settings
+from mld_pipelines.cli._exits import Exit
+from mld_pipelines.cli._platform import MARKER, PlatformError, running_platform
+from mld_pipelines.exceptions import ConfigurationError, MissingDependencyError
+
+TOY = """
+import dagster as dg
+
+@dg.asset
+def one():
+    return 1
+
+defs = dg.Definitions(assets=[one])
+"""
+BROKEN = "raise RuntimeError('this location is broken on purpose')"
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    """Return a function that writes a workspace with one module."""
+
+    def write(source: str) -> Path:
+        (tmp_path / "toy_location.py").write_text(source)
+        path = tmp_path / "workspace.yaml"
+        path.write_text(
+            "load_from:\n  - python_module:\n      module_name: toy_location\n"
+            "      working_directory: .\n      location_name: toy\n"
+        )
+        return path
+
+    return write
+
+
+def descendants() -> list[int]:
+    """Living processes that carry the platform's marker."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                environment = (entry / "environ").read_bytes()
+            except OSError:
+                continue
+            if MARKER.encode() in environment and str(settings.state_directory()).encode() in environment:
+                found.append(int(entry.name))
+    return found
+
+
+def test_a_missing_workspace_is_explained(mld):
+    done = mld("up", "--workspace", "nowhere/workspace.yaml")
+    assert done.exit == Exit.NOT_SET_UP
+    assert "nowhere/workspace.yaml" in done.stderr
+    assert "--workspace" in done.stderr
+
+
+def test_a_taken_port_is_explained(workspace, mld):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = mld("up", "--workspace", str(workspace(TOY)), "--port", str(taken.getsockname()[1]))
+    assert done.exit == Exit.NOT_SET_UP
+    assert "--port" in done.stderr
+
+
+def test_a_missing_extra_is_explained(workspace, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with (
+        pytest.raises(MissingDependencyError, match=r"mld-pipelines\[platform\]"),
+        running_platform(workspace(TOY), home=settings.state_directory()),
+    ):
+        pass
+
+
+def test_a_child_that_ends_is_reported_with_its_last_words(workspace, monkeypatch):
+    failing = {"webserver": [sys.executable, "-c", "print('no such thing'); raise SystemExit(3)"]}
+    monkeypatch.setattr("mld_pipelines.cli._platform._commands", lambda *_: failing)
+    monkeypatch.setattr("mld_pipelines.cli._platform._prepare_instance", lambda *_: None)
+    with (
+        pytest.raises(PlatformError, match=r"webserver ended with status 3.*no such thing"),
+        running_platform(workspace(TOY), home=settings.state_directory(), port=0),
+    ):
+        pass
+
+
+def test_a_child_that_ignores_sigterm_is_killed_with_its_own_children(tmp_path):
+    from mld_pipelines.cli._processes import stop_all
+
+    stubborn = (
+        "import signal, subprocess, sys, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import signal, time; signal.signal(15, signal.SIG_IGN);"
+        "print(1, flush=True); time.sleep(60)'], start_new_session=True, stdout=subprocess.PIPE)\n"
+        "child.stdout.readline(); print(child.pid, flush=True); time.sleep(60)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", stubborn],
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        env={"MLD_TEST_MARK": str(tmp_path)},
+    )
+    grandchild = int(process.stdout.readline())
+    stop_all([process], marker=f"MLD_TEST_MARK={tmp_path}", grace_seconds=0.3)
+    process.stdout.close()
+    assert process.returncode == -signal.SIGKILL
+    status = Path(f"/proc/{grandchild}/status")
+    assert not status.exists() or "State:\tZ" in status.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_up_answers_on_loopback_and_leaves_nothing_behind(workspace, number):
+    command = [
+        sys.executable,
+        "-m",
+        "mld_pipelines.cli",
+        "up",
+        "--workspace",
+        str(workspace(TOY)),
+        "--port",
+        "0",
+        "--json",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    document = json.loads(process.stdout.readline())
+    assert document["url"].startswith("http://127.0.0.1:")
+    assert document["location_errors"] == {}
+    assert set(descendants()) >= set(document["pids"].values())
+    process.send_signal(number)
+    rest, errors = process.communicate(timeout=60)
+    assert (process.returncode, rest, errors) == (0, "", "")
+    assert descendants() == []
+
+
+@pytest.mark.slow
+def test_a_second_platform_on_the_same_state_is_refused_and_a_broken_location_is_named(workspace):
+    home, path = settings.state_directory(), workspace(BROKEN)
+    with running_platform(path, home=home, port=0) as platform:
+        assert "broken on purpose" in platform.location_errors()["toy"]
+        with pytest.raises(ConfigurationError, match="already"), running_platform(path, home=home, port=0):
+            pass
+        platform.require_alive()
+    assert descendants() == []
