@@ -108,7 +108,7 @@ def monitoring_alerts(context: dg.AssetExecutionContext, lake: LakeResource) -> 
     from mld_pipelines.windows import refresh
 
     opened, days = lake.open(), days_of(context)
-    names = _result_names(opened.read(MONITORING_WINDOWS, event_day=refresh.alert_days(days)))
+    names = _result_names(opened.read(MONITORING_WINDOWS, event_day=refresh.alert_days(opened, days)))
     done, touched = refresh.refresh_alerts(
         opened, days, references=Scorers(opened).references(names), provenance=provenance(context.run_id)
     )

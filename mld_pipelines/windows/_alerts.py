@@ -29,6 +29,8 @@ _NEEDED, _OF = 2, 3
 #: (`product.md` 2.4: repeat 4 h; event time).
 COOL_DOWN = timedelta(hours=4)
 
+_WITHDRAWN = "withdrawn, late rows changed its windows: "
+
 _SUBJECT = ("model_key", "result_name", "slice")
 _SCHEMA = pl.Schema(
     {name: dtype for name, dtype in MONITORING_ALERTS.polars_schema.items() if name != "schema_version"}
@@ -148,7 +150,7 @@ class _Machine:
         """Alerts that these windows touched, and those they no longer support; what went on after `end` stays."""
         beyond = {alert["alert_id"] for alert in self.known if _latest(alert) > end}
         withdrawn = [
-            alert | {"state": "ok" if alert["fired_at"] is None else "resolved", "closed_at": alert["last_seen"]}
+            _withdraw(alert)
             for alert in self.known
             if alert["opened_at"] >= self.start and alert["alert_id"] not in self.alerts
         ]
@@ -209,6 +211,12 @@ def _sequences(windows: pl.DataFrame, rule: AlertRule) -> list[tuple[dict[str, A
 def _known_alerts(stored: pl.DataFrame, rule: AlertRule, subject: Mapping[str, Any]) -> list[dict[str, Any]]:
     same = [pl.col(name).eq_missing(pl.lit(value)) for name, value in subject.items()]
     return stored.filter(pl.col("rule") == rule.name, *same).select(_SCHEMA.names()).to_dicts()
+
+
+def _withdraw(alert: dict[str, Any]) -> dict[str, Any]:
+    state = "ok" if alert["fired_at"] is None else "resolved"
+    message = _WITHDRAWN + str(alert["message"]).removeprefix(_WITHDRAWN)
+    return alert | {"state": state, "closed_at": alert["last_seen"], "message": message}
 
 
 def _latest(alert: Mapping[str, Any]) -> datetime:

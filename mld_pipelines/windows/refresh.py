@@ -38,7 +38,16 @@ if TYPE_CHECKING:
 
     Score = Callable[[str, pl.DataFrame], pl.DataFrame]
 
-__all__ = ["References", "Refresh", "labelled_days", "refresh_alerts", "refresh_codes", "refresh_windows", "score_days"]
+__all__ = [
+    "References",
+    "Refresh",
+    "alert_days",
+    "labelled_days",
+    "refresh_alerts",
+    "refresh_codes",
+    "refresh_windows",
+    "score_days",
+]
 
 _HISTORY_DAYS = 8
 """Days before the first touched one that alerts look at: usual volume and latency of seven days, one to close it."""
@@ -172,8 +181,7 @@ def refresh_alerts(
         provenance: Written with the commit.
     """
     since = min(days) - timedelta(days=1)
-    first = min(days) - timedelta(days=_HISTORY_DAYS)
-    span = [first + timedelta(days=back) for back in range((max(days) - first).days + 1)]
+    span = alert_days(lake, days)
     states = lake.read(MONITORING_WINDOWS, event_day=span).drop("schema_version")
     derived = derive(merge([states, roll_up(states)]), references.baselines, references.windows)
     alerts = evaluate_alerts(
@@ -187,6 +195,19 @@ def refresh_alerts(
         return Refresh(lake.version(MONITORING_ALERTS), read=states.height), alerts
     commit = lake.upsert(MONITORING_ALERTS, alerts, provenance=provenance)
     return Refresh(commit.version, alerts.height, states.height), alerts
+
+
+def alert_days(lake: Lake, days: Sequence[date]) -> list[date]:
+    """Return the days whose windows the alerts of some days look at: the history before, and all that followed.
+
+    Args:
+        lake: The lake.
+        days: Touched event days; an alert's state depends on every window after them too.
+    """
+    first = min(days) - timedelta(days=_HISTORY_DAYS)
+    newest = lake.scan(MONITORING_WINDOWS).select(pl.col("event_day").max()).collect().item()
+    last = max(*days, newest) if newest is not None else max(days)
+    return [first + timedelta(days=later) for later in range((last - first).days + 1)]
 
 
 def labelled_days(lake: Lake, request_ids: Iterable[str]) -> list[date]:

@@ -138,6 +138,8 @@ def test_an_alert_that_late_rows_refute_is_withdrawn() -> None:
     corrected = evaluate_alerts(_hours([0.05, 0.05, 0.05]), ESTIMATE, stored)
     assert corrected["state"].to_list() == ["resolved"]
     assert corrected["alert_id"].to_list() == stored["alert_id"].to_list()
+    assert corrected["message"][0].startswith("withdrawn")
+    assert evaluate_alerts(_hours([0.05, 0.05, 0.05]), ESTIMATE, corrected).equals(corrected)
 
 
 @pytest.mark.feature("K25", "M10")
