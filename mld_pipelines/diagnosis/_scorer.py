@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from mld_pipelines.diagnosis._categories import RECESSIVE
 from mld_pipelines.diagnosis._codebook import UNCODED
 from mld_pipelines.diagnosis._temperature import tempered_confidence
 from mld_pipelines.exceptions import InvalidInputError
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from mld_pipelines.diagnosis._window import WindowReference
 
 __all__ = ["ProductionScorer", "ScoredUnits"]
-
-#: Category of a code without a verdict: UNSEEN, or UNCODED while there is no codebook (rules.md 3.5).
-UNDECIDED = "recessive"
 
 T = TypeVar("T")
 
@@ -116,8 +114,9 @@ class ProductionScorer:
         if stored is not None:
             finite &= np.isfinite(stored).all(axis=1)
         rows = np.flatnonzero(finite)
-        if stored is None and self.estimator.scorer.feature_dim:
-            rows = rows[:0]
+        width = self.estimator.scorer.feature_dim
+        if stored is None and width:
+            rows, stored = rows[:0], np.empty((len(outputs), width), dtype=np.float32)
         values = outputs[rows]
         named = {"logits": values} if logits is not None else {"probabilities": values}
         chosen = None if stored is None else stored[rows]
@@ -139,10 +138,11 @@ class ProductionScorer:
         scores = self.estimator.risk_scores(
             **outputs, features=features, codes=None if assignment is None else assignment.index, keys=keys
         )
+        # Without a verdict of its own (UNSEEN, or UNCODED while there is no codebook) a code is recessive.
         names = [UNCODED] * len(rows)
         if assignment is not None and self.codebook is not None:
             names = self.codebook.code_names(assignment.index).tolist()
-        issues = [self.issues.get(name, (UNDECIDED, False)) for name in names]
+        issues = [self.issues.get(name, (RECESSIVE, False)) for name in names]
         total = len(is_invalid)
         distance = np.full(len(rows), np.nan) if assignment is None else assignment.distance
         temperature = self.window_reference.temperature
