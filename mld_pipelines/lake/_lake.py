@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from mld_pipelines.exceptions import ContractError, InvalidInputError, VersionUnavailableError
+from mld_pipelines.exceptions import ContractError, CorruptTableError, InvalidInputError, VersionUnavailableError
 from mld_pipelines.lake import _commit, _maintenance
 from mld_pipelines.lake._describe import data_files, describe_history, describe_tables, no_files
 from mld_pipelines.lake._errors import translated
@@ -115,10 +115,19 @@ class Lake:
 
         Raises:
             CorruptTableError: A data file is missing or damaged.
+            VersionUnavailableError: The version is unknown or its files were vacuumed.
         """
         frame = self.scan(spec, version=version, **equals)
-        with translated(self._storage, spec.name, "reading"):
-            return frame.collect()
+        try:
+            with translated(self._storage, spec.name, "reading"):
+                return frame.collect()
+        except CorruptTableError as error:
+            if version is None or not isinstance(error.__cause__, FileNotFoundError):
+                raise
+            raise VersionUnavailableError(
+                f"a data file of version {version} of table {spec.name} is gone, most likely vacuumed; pin versions "
+                "that have to stay readable."
+            ) from error
 
     def version(self, spec: TableSpec) -> int | None:
         """Return the newest Delta version of a table, None if it does not exist.

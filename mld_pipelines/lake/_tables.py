@@ -198,8 +198,12 @@ class Tables:
             try:
                 with translated(self.storage, spec.name, "refreshing"):
                     entry.writer.update_incremental()
-                    return entry.writer
-            except (LakeError, DeltaError):
+                    _refuse_newer(entry.writer, spec)
+                    if _is_complete(entry.writer, spec):
+                        return entry.writer
+            except ReadOnlyLakeError:
+                raise
+            except LakeError:
                 entry.writer = None
         entry.writer = self._complete(spec)
         entry.writer_identity = self.storage.identity(spec.name)
