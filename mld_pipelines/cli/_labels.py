@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,15 +37,26 @@ def import_labels(
     """Import labels by request id; a later label of the same request replaces an earlier one."""
     from mld_pipelines.monitoring import log_labels
 
-    frame = _labels(Path(file).expanduser(), request_id_column, label_column)
+    path = Path(file).expanduser()
+    frame = _labels(path, request_id_column, label_column)
     known = frame.drop_nulls()
-    for part in known.iter_slices(_BATCH):
-        log_labels(part["request_id"].to_list(), part["label"].to_list(), source=source)
-    data = {"file": file, "labels": known.height, "without_label": frame.height - known.height}
-    text = f"imported {known.height} labels from {file}"
-    if frame.height > known.height:
-        text += f"; {frame.height - known.height} rows without request id or label were left out"
-    return Answer(data, (text,), Exit.OK if known.height else Exit.NOTHING_TO_DO)
+    # the same file is the same stream: importing it again changes nothing
+    stream = (
+        f"labels-{hashlib.sha256(path.read_bytes() + f'{request_id_column},{label_column}'.encode()).hexdigest()[:32]}"
+    )
+    receipts = [
+        log_labels(part["request_id"].to_list(), part["label"].to_numpy(), source=source, stream_id=stream)
+        for part in known.iter_slices(_BATCH)
+    ]
+    repeated = sum(receipt.known for receipt in receipts)
+    quarantined = sum(receipt.quarantined for receipt in receipts)
+    left_out = frame.height - known.height
+    data = {"file": path, "labels": known.height, "known": repeated, "quarantined": quarantined, "left_out": left_out}
+    text = [f"imported {known.height} labels from {path}"]
+    text += [f"{repeated} of them were known"] if repeated else []
+    text += [f"{quarantined} broke the contract and are in ops/quarantine"] if quarantined else []
+    text += [f"{left_out} rows without request id or label were left out"] if left_out else []
+    return Answer(data, tuple(text), Exit.OK if known.height > repeated else Exit.NOTHING_TO_DO)
 
 
 def _labels(path: Path, request_id_column: str, label_column: str) -> pl.DataFrame:

@@ -37,8 +37,10 @@ MARKER = "MLD_PLATFORM_RUN"
 _START_SECONDS = 120.0
 """A cold start of webserver and code location takes 7 s on two idle cores; a loaded machine gets 120."""
 
-_LOAD_QUERY = """{ workspaceOrError { ... on Workspace { locationEntries { name loadStatus
-  locationOrLoadError { __typename ... on PythonError { message causes { message } } } } } ... on PythonError { message } } }"""
+_LOAD_QUERY = """{ workspaceOrError {
+  ... on Workspace { locationEntries { name
+    locationOrLoadError { ... on PythonError { message causes { message } } } } }
+  ... on PythonError { message } } }"""
 
 
 class PlatformError(MldError):

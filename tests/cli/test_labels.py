@@ -1,0 +1,109 @@
+"""`mld labels import`, `mld ingest`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import polars as pl
+import pytest
+
+from mld_pipelines.capture import EmbeddedSink, Recorder
+from mld_pipelines.cli._exits import Exit
+from mld_pipelines.exceptions import StorageError
+from mld_pipelines.tables import LANDING_FEEDBACK
+
+LABELS = pl.DataFrame({"request_id": ["a", "b", "c"], "label": [0, 2, None]})
+
+
+class FullDisk(EmbeddedSink):
+    def deliver(self, segments):
+        raise StorageError("the disk is full")
+
+
+@pytest.fixture
+def spooled(lake):
+    """Two acknowledged labels that could not be committed."""
+    recorder = Recorder(
+        "landing/feedback",
+        FullDisk(lake),
+        encode=lambda calls: [([len(columns["label"])], columns) for columns in calls],
+        overflow="block",
+        max_buffer_bytes=1 << 20,
+        stream_id="waiting",
+    )
+    columns = {
+        "request_id": ["a", "b"],
+        "label": np.array([0, 1]),
+        "source": "test",
+        "labelled_at": 1_700_000_000_000_000,
+    }
+    recorder.put(columns, 2, 100)
+    recorder.flush(2.0, is_patient=False)
+    recorder.close()
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
+def test_labels_are_imported_from_every_format(mld, lake, tmp_path, suffix):
+    file = tmp_path / f"labels.{suffix}"
+    {"csv": LABELS.write_csv, "parquet": LABELS.write_parquet, "jsonl": LABELS.write_ndjson}[suffix](file)
+    done = mld("labels", "import", str(file), "--source", "oracle", "--json")
+    assert done.exit == 0
+    assert (done.document["labels"], done.document["left_out"]) == (2, 1)
+    stored = lake.read(LANDING_FEEDBACK).sort("request_id")
+    assert stored.select("request_id", "label", "source").rows() == [("a", 0, "oracle"), ("b", 2, "oracle")]
+
+
+def test_importing_a_file_again_changes_nothing(lake, tmp_path):
+    file = tmp_path / "labels.csv"
+    LABELS.write_csv(file)
+    command = [sys.executable, "-m", "mld_pipelines.cli", "labels", "import", str(file), "--json"]
+    first, second = (subprocess.run(command, capture_output=True, text=True, check=False) for _ in range(2))
+    assert (first.returncode, second.returncode) == (0, Exit.NOTHING_TO_DO), (first.stderr, second.stderr)
+    assert json.loads(second.stdout)["known"] == 2
+    assert lake.read(LANDING_FEEDBACK).height == 2
+
+
+def test_columns_may_have_other_names(mld, lake, tmp_path):
+    file = tmp_path / "labels.csv"
+    pl.DataFrame({"id": [1, 2], "truth": [3, 4]}).write_csv(file)
+    assert mld("labels", "import", str(file), "--request-id-column", "id", "--label-column", "truth").exit == 0
+    assert sorted(lake.read(LANDING_FEEDBACK)["request_id"]) == ["1", "2"]
+
+
+def test_a_missing_column_is_named(mld, lake, tmp_path):
+    file = tmp_path / "labels.csv"
+    pl.DataFrame({"id": [1], "label": [3]}).write_csv(file)
+    done = mld("labels", "import", str(file))
+    assert done.exit == Exit.USAGE
+    assert "request_id" in done.stderr
+    assert lake.version(LANDING_FEEDBACK) is None
+
+
+def test_labels_that_are_no_class_indices_are_refused(mld, lake, tmp_path):
+    file = tmp_path / "labels.csv"
+    pl.DataFrame({"request_id": ["a"], "label": ["cat"]}).write_csv(file)
+    assert mld("labels", "import", str(file)).exit == Exit.USAGE
+
+
+def test_a_missing_file_is_status_three(mld):
+    assert mld("labels", "import", "nowhere.csv").exit == Exit.NOT_FOUND
+
+
+def test_an_empty_spool_has_nothing_to_do(mld):
+    assert mld("ingest", "status", "--json").document == {"rows": 0, "streams": []}
+    assert mld("ingest", "replay").exit == Exit.NOTHING_TO_DO
+
+
+def test_status_shows_what_waits(mld, spooled):
+    (stream,) = mld("ingest", "status", "--json").document["streams"]
+    assert (stream["stream_id"], stream["rows"]) == ("waiting", 2)
+
+
+def test_replay_ships_what_waits_once(mld, spooled, lake):
+    done = mld("ingest", "replay", "--json")
+    assert (done.exit, done.document["shipped"]) == (0, 2)
+    assert lake.read(LANDING_FEEDBACK).height == 2
+    assert mld("ingest", "replay").exit == Exit.NOTHING_TO_DO
