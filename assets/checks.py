@@ -14,25 +14,20 @@ from resources import LakeResource, asset_key, numbers, provenance
 if TYPE_CHECKING:
     from mld_pipelines.lake import Lake
 
-__all__ = ["CHECKED_TABLES", "CHECKS", "check_table"]
+__all__ = ["CHECKED_TABLES", "CHECKS", "check_groups", "check_table"]
 
 #: Tables that assets write; landing was judged row by row before its commit.
 CHECKED_TABLES = tuple(name for name, spec in CATALOGUE.items() if spec.layer in {"silver", "gold"})
 
-_SEVERITIES = {
-    "critical": dg.AssetCheckSeverity.ERROR,
-    "warning": dg.AssetCheckSeverity.WARN,
-    "info": dg.AssetCheckSeverity.WARN,
-}
-
 
 def check_table(table: str) -> dg.AssetChecksDefinition:
-    """Return the checks of one table: one per expectation of its spec."""
+    """Return the checks of one table: one per column, and those of the table as a whole."""
     spec = CATALOGUE[table]
+    groups = check_groups(spec)
 
     @dg.multi_asset_check(
         name=f"check_{table.replace('/', '_')}",
-        specs=[_check_spec(spec, one) for one in expectations(spec)],
+        specs=[_check_spec(spec, name, group) for name, group in groups.items()],
         can_subset=True,
         pool=writer_pool("ops/quality"),
     )
@@ -41,22 +36,32 @@ def check_table(table: str) -> dg.AssetChecksDefinition:
         opened = lake.open()
         frame, partition = _part(context, opened, spec)
         version = opened.version(spec)
-        names = {key.name for key in context.selected_asset_check_keys}
+        chosen = [key.name for key in context.selected_asset_check_keys]
+        names = {one.name for name in chosen for one in groups[name]}
         outcomes = run_suite(spec, frame, version=-1 if version is None else version, partition=partition, names=names)
         if version is not None:
             rows = outcomes_frame(outcomes, run_id=context.run.run_id)
             opened.append(OPS_QUALITY, rows, provenance=provenance(context.run.run_id))
-        yield from (_result(spec, one) for one in outcomes)
+        by_name = {one.name: one for one in outcomes}
+        yield from (_result(spec, name, [by_name[one.name] for one in groups[name]]) for name in sorted(chosen))
 
     return run_checks
 
 
-def _check_spec(spec: TableSpec, one: Expectation) -> dg.AssetCheckSpec:
+def check_groups(spec: TableSpec) -> dict[str, list[Expectation]]:
+    """Return the expectations behind each check: a column's rules together, a table's statements apart."""
+    groups: dict[str, list[Expectation]] = {}
+    for one in expectations(spec):
+        groups.setdefault(one.column or one.name, []).append(one)
+    return groups
+
+
+def _check_spec(spec: TableSpec, name: str, group: list[Expectation]) -> dg.AssetCheckSpec:
     return dg.AssetCheckSpec(
-        one.name,
+        name,
         asset=asset_key(spec),
-        description=f"{one.description} ({one.engine}, {one.severity})",
-        blocking=one.severity == "critical",
+        description="; ".join(f"{one.description} ({one.engine}, {one.severity})" for one in group),
+        blocking=any(one.severity == "critical" for one in group),
     )
 
 
@@ -81,17 +86,26 @@ def _day_range(tags: Any) -> tuple[str | None, str | None]:
     return tags.get("dagster/asset_partition_range_start"), tags.get("dagster/asset_partition_range_end")
 
 
-def _result(spec: TableSpec, one: QualityOutcome) -> dg.AssetCheckResult:
-    """Map a verdict: what is only information never fails."""
-    counts = {"rows": one.rows, "unexpected": one.unexpected}
-    texts = {"engine": one.engine, "partition": one.partition, "observed": one.observed, "sample": one.sample}
+def _result(spec: TableSpec, name: str, outcomes: list[QualityOutcome]) -> dg.AssetCheckResult:
+    """Map verdicts: the worst failure gives the severity; what is only information never fails."""
+    failed = [one for one in outcomes if not one.passed and one.severity != "info"]
+    worst = dg.AssetCheckSeverity.ERROR if any(one.blocks for one in failed) else dg.AssetCheckSeverity.WARN
+    counts = {"rows": outcomes[0].rows, "unexpected": sum(one.unexpected or 0 for one in outcomes)}
+    shown = failed or outcomes
+    texts = {
+        "partition": outcomes[0].partition,
+        "engines": ", ".join(sorted({one.engine for one in outcomes})),
+        "expectations": ", ".join(one.name for one in outcomes),
+        "observed": next((one.observed for one in shown if one.observed), None),
+        "sample": next((one.sample for one in shown if one.sample), None),
+    }
     return dg.AssetCheckResult(
-        passed=one.passed or one.severity == "info",
+        passed=not failed,
         asset_key=asset_key(spec),
-        check_name=one.name,
-        severity=_SEVERITIES[one.severity],
-        description=one.description,
-        metadata={**numbers(counts), **{name: text for name, text in texts.items() if text is not None}},
+        check_name=name,
+        severity=worst if failed else dg.AssetCheckSeverity.WARN,
+        description="; ".join(one.description for one in shown),
+        metadata={**numbers(counts), **{key: text for key, text in texts.items() if text is not None}},
     )
 
 
