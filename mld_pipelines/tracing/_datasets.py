@@ -60,6 +60,8 @@ def open_dataset(factory: str, params: Mapping[str, Any] | None = None) -> Datas
 class DatasetReader:
     """Reads ranges of a dataset, whichever of the two shapes it has.
 
+    Class names are taken from an attribute `classes` of the items, as torchvision's datasets have it.
+
     Args:
         dataset: The dataset.
         name: How messages call it.
@@ -71,6 +73,7 @@ class DatasetReader:
     def __init__(self, dataset: LabeledDataset, *, name: str) -> None:
         items = dataset.items
         self.preprocess = dataset.preprocess
+        self.class_names = _names(getattr(items, "classes", None))
         self._items: Any = items
         self._name = name
         # torch's IterableDataset inherits a __getitem__ that only raises
@@ -125,3 +128,8 @@ class DatasetReader:
             raise InvalidInputError(
                 f"label {label!r} of item {index} of dataset {self._name!r} is no class index (an integer)."
             ) from error
+
+
+def _names(classes: Any) -> list[str] | None:
+    is_named = isinstance(classes, (list, tuple)) and all(isinstance(name, str) for name in classes)
+    return list(classes) if is_named else None

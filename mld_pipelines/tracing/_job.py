@@ -74,6 +74,8 @@ class TraceJob:
         return WorkerSpec(
             _WORKER,
             {
+                "model_name": self.model.model_name,
+                "version_name": self.model.version_name,
                 "model_factory": self.model.factory,
                 "model_params": dict(self.model.params),
                 "dataset_factory": self.dataset.factory,

@@ -92,7 +92,7 @@ class TraceWriter:
 
     def take(self, seq: int, result: BatchResult) -> None:
         """Take the result of a batch; commit when enough rows are together."""
-        if "model_facts" in result.columns:  # every worker sends them once, with its first result
+        if "model_row" in result.columns:  # every worker sends them once, with its first result
             self._describe_model(result.columns)
         self._waiting[seq] = result
         while (ready := self._waiting.pop(self.next_seq, None)) is not None:
@@ -161,14 +161,8 @@ class TraceWriter:
         fingerprint = str(columns["fingerprint"][0])
         if fingerprint in self.fingerprints:
             return
-        row: Columns = {
-            "model_key": self.job.model.model_key,
-            "fingerprint": fingerprint,
-            "task": "classification",
-            "first_seen": microseconds(),
-            "head": columns["model_head"].tobytes() if "model_head" in columns else None,
-            **json.loads(str(columns["model_facts"][0])),
-        }
+        head = columns["model_head"].tobytes() if "model_head" in columns else None
+        row: Columns = {**json.loads(str(columns["model_row"][0])), "head": head}
         stream = f"{self.stream_id}#{fingerprint}"
         frame = deliver(LANDING_MODELS, 1, row, stream_id=self.stream_id, seq=len(self.fingerprints))
         self.lake.commit_once(LANDING_MODELS, [Batch(stream, 0, frame)], provenance=self.provenance)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mld_pipelines.adapters import Probe, export_head, fingerprint, input_hashes, judge_scores, pooled
-from mld_pipelines.capture import float_array, microseconds
+from mld_pipelines.adapters import Probe, fingerprint, input_hashes, judge_scores, pooled
+from mld_pipelines.capture import Identity, float_array, microseconds, model_row
 from mld_pipelines.compute import resolve
 from mld_pipelines.exceptions import ConfigurationError, InvalidInputError
 from mld_pipelines.tracing._datasets import open_dataset
@@ -33,6 +33,8 @@ class ClassificationTraceWorker:
     on more threads, and the tables of both backends must be equal.
 
     Args:
+        model_name: Model identifier of the traces.
+        version_name: Version identifier of the traces.
         model_factory: `module:function` that returns a `torch.nn.Module`; it is put into eval mode.
         model_params: Keyword arguments of the factory.
         dataset_factory: `module:function` that returns a dataset (see `LabeledDataset`).
@@ -47,6 +49,8 @@ class ClassificationTraceWorker:
     def __init__(
         self,
         *,
+        model_name: str,
+        version_name: str,
         model_factory: str,
         model_params: Mapping[str, Any],
         dataset_factory: str,
@@ -65,6 +69,7 @@ class ClassificationTraceWorker:
         self._model = (model if device is None else model.to(device)).eval()
         with seeded(seed):
             self._dataset = open_dataset(dataset_factory, dataset_params)
+        self._identity = Identity(model_name, version_name)
         self._seed = seed
         self._probe = Probe(self._model)
         self._fingerprint = fingerprint(self._model)
@@ -116,17 +121,21 @@ class ClassificationTraceWorker:
             return self._probe.call(inputs)
 
     def _describe(self, columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Return what `landing/models` holds about the weights; sent once per worker."""
+        """Return the row of `landing/models` about the weights; sent once per worker."""
         verdict = judge_scores(columns["scores"])
-        facts = {
-            "architecture": type(self._model).__name__,
-            "output_kind": None if verdict is None else verdict.kind,
-            "feature_layer": self._probe.feature_layer,
-            "feature_dim": columns["feature"].shape[1] if "feature" in columns else None,
-            "n_classes": columns["scores"].shape[1],
-        }
-        head = export_head(self._probe.head)
-        described: dict[str, NDArray[Any]] = {"model_facts": np.array([json.dumps(facts)])}
+        n_classes = columns["scores"].shape[1]
+        names = self._dataset.class_names
+        row = model_row(
+            self._identity,
+            self._probe,
+            fingerprint=self._fingerprint,
+            output_kind="logits" if verdict is None else verdict.kind,
+            feature_dim=columns["feature"].shape[1] if "feature" in columns else None,
+            n_classes=n_classes,
+            class_names=names if names is not None and len(names) == n_classes else None,
+        )
+        head = row.pop("head")
+        described: dict[str, NDArray[Any]] = {"model_row": np.array([json.dumps(row)])}
         return described if head is None else described | {"model_head": np.frombuffer(head, dtype=np.uint8)}
 
 

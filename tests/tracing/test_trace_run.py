@@ -86,7 +86,40 @@ def test_the_model_is_described_for_processes_without_it(lake):
     described = lake.read(LANDING_MODELS).row(0, named=True)
     assert (described["n_classes"], described["feature_dim"], described["output_kind"]) == (4, 64, "logits")
     assert described["fingerprint"] == traces(lake)["fingerprint"][0]
+    assert described["class_names"] == ["zero", "one", "two", "three"]
     assert described["head"] is not None
+
+
+def test_a_run_records_what_a_tracer_records(lake, tmp_path, monkeypatch):
+    from mld_pipelines.lake import Lake
+    from mld_pipelines.training import ClassificationTracer
+
+    register(lake, n=40)
+    run(lake, n_epoch=2)
+    monkeypatch.setenv("MLD_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("MLD_API_ENDPOINT", str(tmp_path / "traced"))
+    pixels, labels = trace_factories.images(40)
+    ids = [f"img-{index:04d}" for index in range(40)]
+    names = list(trace_factories.Images.classes)
+    tracer = ClassificationTracer(trace_factories.make_model().eval(), "cnn", "v1", class_names=names)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    for start in range(0, 40, 16):
+        part = slice(start, start + 16)
+        tracer(torch.from_numpy(pixels[part]), labels[part], ids[part], dataset_type="val", n_epoch=2)
+    torch.set_num_threads(threads)
+    tracer.wait_for_save()
+    traced = Lake(str(tmp_path / "traced"), code_version="test")
+    # the evidence quotes how many rows were judged together, which is up to the tracer's thread
+    assert_frame_equal(
+        comparable(traces(lake)).drop("output_evidence"),
+        comparable(traces(traced)).drop("output_evidence"),
+        check_exact=True,
+    )
+    drop = (*ARRIVAL[:-1], "first_seen")
+    assert_frame_equal(lake.read(LANDING_MODELS).drop(drop), traced.read(LANDING_MODELS).drop(drop))
+    drop = (*ARRIVAL[:-1], "completed_at")
+    assert_frame_equal(lake.read(LANDING_RECEIPTS).drop(drop), traced.read(LANDING_RECEIPTS).drop(drop))
 
 
 @pytest.mark.ray

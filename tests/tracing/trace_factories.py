@@ -65,6 +65,8 @@ def images(n):
 class Images:
     """Sized and indexable; can misbehave at one index."""
 
+    classes = ("zero", "one", "two", "three")
+
     def __init__(self, n=100, trouble_at=None, trouble=None, shift_at=None):
         self.pixels, self.labels = images(n)
         self.trouble_at, self.trouble = trouble_at, trouble
