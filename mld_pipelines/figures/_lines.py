@@ -64,24 +64,20 @@ def line_chart(
     known = [float(row[name]) for row in rows for name in columns if is_number(row[name])]
     vertical = fit_scale([*known, *([] if reference is None else [reference])], start=height - _BOTTOM, end=_TOP)
     places = _places(len(rows), _LEFT, width - _RIGHT)
-    is_weak = [bool(weak is not None and row[weak]) for row in rows]
-    strong = [None if grey else row for row, grey in zip(rows, is_weak, strict=True)]
-    faint = [row if grey else None for row, grey in zip(rows, is_weak, strict=True)]
+    strong = [None if weak is not None and row[weak] else row for row in rows]
+    faint = [row if weak is not None and row[weak] else None for row in rows]
     format_value = percent if is_share else plain
     parts = [text(8, 15, title, weight="600"), *_axis(vertical, width, format_value)]
     parts += _x_labels([row[x] for row in rows], places, height)
     if low is not None and high is not None:
         parts += _band(_points(strong, low, places, vertical), _points(strong, high, places, vertical))
     if reference is not None:
-        at = vertical(reference)
-        parts.append(element("path", d=f"M{number(_LEFT)} {number(at)}H{number(width - _RIGHT)}", fill="none",
-                             stroke=COLOURS["green"], stroke_dasharray="5 4"))  # fmt: skip
+        parts.append(_across(vertical(reference), width, stroke=COLOURS["green"], stroke_dasharray="5 4"))
     parts += _line(_points(strong, y, places, vertical), COLOURS["blue"])
     parts += _dots(_points(faint, y, places, vertical), COLOURS["grey"], "weak")
     if dots is not None:
         parts += _dots(_points(rows, dots, places, vertical), COLOURS["orange"], "dots")
-    parts += _legend([(names[0], "blue", True), (names[1], "orange", dots is not None),
-                      (names[2], "green", reference is not None)])  # fmt: skip
+    parts += _legend(names, (True, dots is not None, reference is not None))
     if not known:
         parts.append(text(width / 2, height / 2, "no data", anchor="middle"))
     description = _describe(rows, x, y, dots, format_value)
@@ -175,8 +171,7 @@ def _axis(vertical: Scale, width: float, format_value: Callable[[float], str]) -
     parts = []
     for tick in vertical.ticks():
         at = vertical(tick)
-        parts.append(element("path", d=f"M{number(_LEFT)} {number(at)}H{number(width - _RIGHT)}",
-                             stroke=COLOURS["grid"], stroke_opacity="0.35"))  # fmt: skip
+        parts.append(_across(at, width, stroke=COLOURS["grid"], stroke_opacity="0.35"))
         parts.append(text(_LEFT - 5, at + 4, format_value(tick), anchor="end"))
     return parts
 
@@ -194,14 +189,19 @@ def _x_label(value: object) -> str:
     return value.isoformat() if isinstance(value, date) else shorten(value, 16)
 
 
-def _legend(entries: Iterable[tuple[str, str, bool]]) -> list[str]:
+def _legend(names: Sequence[str], is_shown: Sequence[bool]) -> list[str]:
     parts, place = [], _LEFT
-    for name, colour, is_shown in entries:
-        if is_shown:
+    for name, colour, shown in zip(names, ("blue", "orange", "green"), is_shown, strict=True):
+        if shown:
             parts.append(element("rect", x=place, y=22, width=9, height=9, fill=COLOURS[colour]))
             parts.append(text(place + 13, 31, shorten(name, 24)))
             place += 30 + 6.5 * min(len(name), 24)
     return parts
+
+
+def _across(at: float, width: float, **attributes: str) -> str:
+    """A horizontal line over the plot."""
+    return element("path", d=f"M{number(_LEFT)} {number(at)}H{number(width - _RIGHT)}", fill="none", **attributes)
 
 
 def _describe(

@@ -7,12 +7,13 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal, Protocol
 
+import polars as pl
+
 from mld_pipelines.windows._rules import ALERT_UNITS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import polars as pl
 
 __all__ = [
     "Decision",
@@ -177,8 +178,6 @@ def gather_windows(derived: pl.DataFrame, *, model_key: str, result_name: str) -
         model_key: Model.
         result_name: Its current result.
     """
-    import polars as pl
-
     mine = derived.filter(
         (pl.col("model_key") == model_key) & (pl.col("result_name") == result_name) & (pl.col("slice") == "all")
     )
@@ -187,7 +186,7 @@ def gather_windows(derived: pl.DataFrame, *, model_key: str, result_name: str) -
     judged = mine.filter(is_hour == full).filter(pl.col("n") >= ALERT_UNITS).sort("window_start")
     reference = pl.col("error_rate_reference")
     outside = (pl.col("error_rate_low") > reference) | (pl.col("error_rate_high") < reference)
-    flags = judged.select(outside.fill_null(value=False)).to_series().to_list()
+    flags = judged.select(outside.alias("outside")).to_series().drop_nulls().to_list()  # null: nothing was scored
     return flags, (judged["unseen_low"][-1] if len(judged) else None)
 
 
