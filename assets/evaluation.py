@@ -69,7 +69,7 @@ def evaluation_tables(
         n_epoch=evaluation.parse_spec(config.n_epoch),
         policy=Policy.from_json(config.policy) if config.policy else None,
         trigger="new_model" if AUTOMATION_TAG in context.run.tags else config.trigger,
-        run_id=context.run_id,
+        run_id=context.run.run_id,
         progress=context.log.info,
     )
     yield from evaluation_materializations(lake, stored)

@@ -48,7 +48,7 @@ def compact(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.Materia
     """Compact every table; readers and appending writers go on."""
     from mld_pipelines.evaluation import remove_unbound
 
-    opened, origin = lake.open(), provenance(context.run_id)
+    opened, origin = lake.open(), provenance(context.run.run_id)
     unbound = remove_unbound(opened, older_than=datetime.now(UTC) - _UNBOUND)
     done = [opened.compact(spec, provenance=origin) for spec in _existing(lake)]
     rows = [(one.table, one.partitions, one.files_removed, one.files_added) for one in done]
@@ -95,7 +95,7 @@ def profile(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.Materia
         current = quality.profile(spec, _newest_rows(lake, spec))
         earlier = quality.reference_profile(known, spec)
         outcomes += quality.run_profile(spec, current, earlier, version=opened.version(spec) or 0)
-    opened.append(OPS_QUALITY, quality.outcomes_frame(outcomes, run_id=context.run_id))
+    opened.append(OPS_QUALITY, quality.outcomes_frame(outcomes, run_id=context.run.run_id))
     failed = [one for one in outcomes if not one.passed]
     for one in failed:
         context.log.warning(f"{one.table}: {one.name} failed for {one.observed}")

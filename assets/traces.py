@@ -26,7 +26,7 @@ def traces_inputs(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.M
     from mld_pipelines.figures import bar_chart
 
     opened, model_key = lake.open(), context.partition_key
-    promotion = evaluation.promote(opened, model_key, provenance=provenance(context.run_id))
+    promotion = evaluation.promote(opened, model_key, provenance=provenance(context.run.run_id))
     rows = opened.scan(TRACES_INPUTS, model_key=model_key)
     datasets = rows.group_by("dataset_type").agg(pl.len().alias("inputs")).sort("dataset_type").collect()
     chart = bar_chart(datasets, label="dataset_type", value="inputs", title="Traced inputs", is_share=False)

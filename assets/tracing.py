@@ -38,7 +38,7 @@ def trace_registered_model(
         pool=pool.policy(),
         progress=_progress(context),
         seed=config.seed,
-        run_key=context.run.root_run_id or context.run_id,  # a retried run continues the first one's stream
+        run_key=context.run.root_run_id or context.run.run_id,  # a retried run continues the first one's stream
     )
     for batch, reason in report.failures.items():
         context.log.warning(f"batch {batch} was quarantined: {reason}")
