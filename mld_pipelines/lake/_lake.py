@@ -87,7 +87,7 @@ class Lake:
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    def scan(self, spec: TableSpec, *, version: int | None = None, **equals: Any) -> pl.LazyFrame:  # noqa: ANN401
+    def scan(self, spec: TableSpec, *, version: int | None = None, **equals: Any) -> pl.LazyFrame:
         """Return a lazy frame of one version of a table, in its declared schema; empty if there is no table.
 
         Args:
@@ -105,7 +105,7 @@ class Lake:
         handle = self._tables.snapshot(spec.name, version=version)
         return spec.empty().lazy() if handle is None else scan_handle(handle, spec, equals)
 
-    def read(self, spec: TableSpec, *, version: int | None = None, **equals: Any) -> pl.DataFrame:  # noqa: ANN401
+    def read(self, spec: TableSpec, *, version: int | None = None, **equals: Any) -> pl.DataFrame:
         """Return the rows of a table; see `scan`.
 
         Args:

@@ -64,7 +64,7 @@ def read_changes(storage: Storage, spec: TableSpec, *, since: int, until: int) -
     return pl.concat([spec.empty(), *groups])
 
 
-def _condition(name: str, value: Any) -> pl.Expr:  # noqa: ANN401 - any value a column can hold
+def _condition(name: str, value: Any) -> pl.Expr:
     if value is None:
         return pl.col(name).is_null()
     if isinstance(value, list | tuple | set | frozenset):

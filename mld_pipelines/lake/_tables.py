@@ -54,7 +54,7 @@ _process: list[int] = []
 class _LocalTable(DeltaTable):
     """A local table whose file list polars can open: delta-rs percent-encodes blanks and letters beyond ASCII."""
 
-    def __init__(self, table_uri: str, **options: Any) -> None:  # noqa: ANN401 - passed on
+    def __init__(self, table_uri: str, **options: Any) -> None:
         super().__init__(table_uri, **options)
         self._plain = str(table_uri)
 
@@ -63,7 +63,7 @@ class _LocalTable(DeltaTable):
         """The path as it was given."""
         return self._plain
 
-    def file_uris(self, *filters: Any, **named: Any) -> list[str]:  # noqa: ANN401 - passed on
+    def file_uris(self, *filters: Any, **named: Any) -> list[str]:
         """Return the data files as plain paths."""
         encoded = super().table_uri.removeprefix("file://").rstrip("/")
         return [

@@ -77,13 +77,15 @@ class Between:
 
 @dataclass(frozen=True, slots=True)
 class AtLeast:
-    """`value ≥ low`."""
+    """`value ≥ low`; in a list column every element."""
 
     low: float
     name = "at_least"
 
-    def holds(self, column: str, dtype: pl.DataType) -> pl.Expr:  # noqa: ARG002
+    def holds(self, column: str, dtype: pl.DataType) -> pl.Expr:
         """See `ColumnRule.holds`."""
+        if isinstance(dtype, pl.List):
+            return pl.col(column).list.eval(pl.element() >= self.low).list.all()
         return pl.col(column) >= self.low
 
     def constraint(self, column: str) -> str | None:

@@ -115,8 +115,9 @@ class TableSpec:
 
     @property
     def constraints(self) -> dict[str, str]:
-        """Delta CHECK constraints by stable name."""
-        named = {f"{c.name}_{r.name}": r.constraint(c.name) for c in self.columns for r in c.rules}
+        """Delta CHECK constraints by stable name; lists have none, SQL cannot look into them."""
+        scalars = [column for column in self.columns if not column.data_type.is_nested()]
+        named = {f"{c.name}_{r.name}": r.constraint(c.name) for c in scalars for r in c.rules}
         return {name: sql for name, sql in named.items() if sql is not None}
 
     def column(self, name: str) -> Column:

@@ -7,7 +7,7 @@ Each test is named after the trap in the platform notes (3.2 casts and constrain
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 import pytest
@@ -18,6 +18,9 @@ from mld_pipelines.exceptions import ContractError, InvalidInputError
 from mld_pipelines.lake import Batch
 from mld_pipelines.lake._schema import delta_schema
 from mld_pipelines.tables import CATALOGUE, LANDING_TRACES, OPS_QUARANTINE, TRACES_INPUTS, Column
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture
