@@ -187,13 +187,24 @@ class ActorPool:
     def _fill(self, source: _Source) -> None:
         for _ in range(self._policy.in_flight_per_actor):  # breadth first: every worker gets one before any gets two
             for slot in self._slots:
-                if slot.probe is None and len(slot.tasks) < self._policy.in_flight_per_actor:
+                if slot.probe is None and self._has_room(slot, source):
                     task = source.next()
                     if task is None:
                         return
                     if not slot.tasks:
                         slot.head_since = time.monotonic()
                     slot.tasks.append((slot.actor.run.remote(task.batch), task))
+
+    def _has_room(self, slot: _Slot, source: _Source) -> bool:
+        """Return whether a worker may be given the next task.
+
+        A task that failed before has its worker to itself: the answer of the task before it can be lost in the crash,
+        which then looks like that one's fault, but only once.
+        """
+        if not slot.tasks:
+            return True
+        is_suspect = source.is_suspect or slot.tasks[-1][1].attempts > 0
+        return not is_suspect and len(slot.tasks) < self._policy.in_flight_per_actor
 
     def _wait(self, references: list[Any]) -> None:
         """Wait a tick for any reference and settle the probes that are done."""
@@ -260,6 +271,11 @@ class _Source:
         self._fresh = enumerate(batches)
         self._returned: deque[_Task] = deque()
         self.exhausted = False
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether the next task has failed before."""
+        return bool(self._returned) and self._returned[0].attempts > 0
 
     def next(self) -> _Task | None:
         """Return the next task, or None when there is none at this moment."""

@@ -38,6 +38,14 @@ def run(lake, pool=INLINE, **options):
     return trace_run(lake, "cnn", "images", **{"dataset_type": "val", "batch_size": 16, "pool": pool, **options})
 
 
+def die_after(batches):
+    def die(done, total):
+        if done == batches:
+            raise KeyboardInterrupt
+
+    return die
+
+
 def traces(lake):
     return lake.read(LANDING_TRACES)
 
@@ -196,13 +204,8 @@ def test_a_run_whose_driver_died_is_continued_by_the_next_of_the_same_key(lake, 
 
     register(lake, n=100)
     monkeypatch.setattr(landing, "_FLUSH_BYTES", 1)  # a commit per batch, so that some are in the lake
-
-    def die(done, total):
-        if done == 3:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        run(lake, run_key="demo", progress=die)
+        run(lake, run_key="demo", progress=die_after(3))
     assert traces(lake).height == 48
     assert lake.version(LANDING_RECEIPTS) is None
     report = run(lake, run_key="demo")
@@ -261,12 +264,17 @@ def test_randomness_of_the_caller_is_left_alone(lake):
     assert torch.equal(torch.rand(2), expected)
 
 
-@pytest.mark.ray
-def test_weights_that_differ_between_workers_are_noticed(local_ray, lake):
-    register(lake, model="make_unseeded_model", dataset="SlowImages", n=100)
-    report = run(lake, LOCAL)
-    assert report.workers == 2
+def test_weights_that_differ_between_workers_are_noticed(lake, monkeypatch):
+    import mld_pipelines.tracing._landing as landing
+
+    register(lake, model="make_unseeded_model", n=100)
+    monkeypatch.setattr(landing, "_FLUSH_BYTES", 1)
+    with pytest.raises(KeyboardInterrupt):
+        run(lake, run_key="demo", progress=die_after(3))
+    report = run(lake, run_key="demo")
+    assert report.rows == 100
     assert report.receipt["weights_changed"]
+    assert lake.read(LANDING_MODELS).height == 2
 
 
 def test_a_model_that_cannot_be_built_says_why_and_records_nothing(lake):

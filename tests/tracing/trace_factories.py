@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 
 import numpy as np
 import torch
@@ -103,12 +102,6 @@ def make_raw_images(n=100):
 
 def scale(batch):
     return (batch.float() - 128) / 50
-
-
-class SlowImages(Images):
-    def __getitem__(self, index):
-        time.sleep(0.05)
-        return super().__getitem__(index)
 
 
 def make_generator():
