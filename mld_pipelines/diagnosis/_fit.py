@@ -9,15 +9,15 @@ import numpy as np
 
 from mld_pipelines.diagnosis import _badges
 from mld_pipelines.diagnosis._bank import Head, hash_keys, select_bank
-from mld_pipelines.diagnosis._codefit import one_thread
 from mld_pipelines.diagnosis._estimator import ErrorEstimator
 from mld_pipelines.diagnosis._monolr import fit_monotone, fit_platt, fit_prior, penalty_for, stratified_folds
 from mld_pipelines.diagnosis._policy import Policy
 from mld_pipelines.diagnosis._projection import fit_projection
 from mld_pipelines.diagnosis._scores import SCORE_NAMES, CodeRates, RiskScorer
+from mld_pipelines.diagnosis._threads import one_thread
 from mld_pipelines.diagnosis._window import fit_window_reference
 from mld_pipelines.exceptions import InvalidInputError
-from mld_pipelines.metrics import roc_auc
+from mld_pipelines.metrics import average_precision, roc_auc
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,7 +49,8 @@ class EstimatorFit:
         folds: Fold of each reference row, `(N,)`. A stressed copy of a row shares its fold.
         fold_models: Model fitted without each fold.
         window_reference: What `estimate_window` needs.
-        diagnostics: JSON values: mode, λ, AUROCs out of fold, weights by score name.
+        diagnostics: JSON values: mode, λ, ranking metrics out of fold beside those of plain confidence, weights by
+            score name.
     """
 
     estimator: ErrorEstimator
@@ -236,6 +237,8 @@ def _diagnose(
         "n_ref": len(errors),
         "n_errors": int(errors.sum()),
         "error_proba_auroc": roc_auc(fitted.error_proba, errors),
+        "error_proba_auprc": average_precision(fitted.error_proba, errors),
+        "error_proba_auprc_success": average_precision(-fitted.error_proba, ~errors),
         "confidence_auroc": roc_auc(scores[:, 0], errors),
         "weights": dict(zip(SCORE_NAMES, fitted.model.weights.tolist(), strict=True)),
         "intercept": fitted.model.intercept,

@@ -16,6 +16,7 @@ from mld_pipelines.diagnosis._blocks import padded_blocks
 from mld_pipelines.diagnosis._distances import BoundaryDistance, ClassGaussians, PrincipalResidual
 from mld_pipelines.diagnosis._neighbours import NeighbourIndex, unit_length
 from mld_pipelines.diagnosis._projection import Projection
+from mld_pipelines.diagnosis._threads import one_thread_if_free
 from mld_pipelines.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
@@ -187,15 +188,16 @@ class RiskScorer:
         own_rows = np.full(rows, -1)
         if hashes is not None and self.neighbours is not None:
             own_rows = self.neighbours.locate(hashes)
-        for start in range(0, rows, CHUNK_ROWS):
-            part = slice(start, start + CHUNK_ROWS)
-            values = logits_of(
-                logits=None if logits is None else logits[part],
-                probabilities=None if probabilities is None else probabilities[part],
-            )
-            self._score_outputs(scores[part], values)
-            if features is not None:
-                self._score_features(scores[part], features[part], values.argmax(axis=1), own_rows[part])
+        with one_thread_if_free():  # even one block: two threads cost four times as much on a busy machine
+            for start in range(0, rows, CHUNK_ROWS):
+                part = slice(start, start + CHUNK_ROWS)
+                values = logits_of(
+                    logits=None if logits is None else logits[part],
+                    probabilities=None if probabilities is None else probabilities[part],
+                )
+                self._score_outputs(scores[part], values)
+                if features is not None:
+                    self._score_features(scores[part], features[part], values.argmax(axis=1), own_rows[part])
         if code_scores is not None:
             scores[:, _COLUMN["code"]] = code_scores
         return as_stored(scores)
@@ -291,8 +293,9 @@ class RiskScorer:
 
 
 def as_stored(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Scores rounded to float32 precision, in float64."""
-    return scores.astype(np.float32).astype(np.float64)
+    """Scores rounded to float32 precision and bounded by its range, in float64."""
+    largest = float(np.finfo(np.float32).max)
+    return np.clip(scores, -largest, largest).astype(np.float32).astype(np.float64)
 
 
 def softmax_scores(logits: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -27,11 +27,13 @@ def fit_temperature(reference: ReferenceUnits) -> float:
     """Temperature in (0.3, 6) that minimises the negative log-likelihood (Guo et al. 2017)."""
     from scipy.optimize import minimize_scalar
 
-    rows = np.arange(min(len(reference), FIT_ROWS))
-    sample = reference.take(rows)
-    logits, labels = sample.scores, np.asarray(sample.labels)
+    labels = np.asarray(reference.labels)[:FIT_ROWS]
+    logits = logits_of(
+        logits=None if reference.logits is None else reference.logits[:FIT_ROWS],
+        probabilities=None if reference.probabilities is None else reference.probabilities[:FIT_ROWS],
+    )
     shifted = logits - logits.max(axis=1, keepdims=True)
-    own = shifted[rows, labels]
+    own = shifted[np.arange(len(labels)), labels]
 
     def loss(temperature: float) -> float:
         return float((np.log(np.exp(shifted / temperature).sum(axis=1)) - own / temperature).mean())

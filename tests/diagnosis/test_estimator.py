@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from scipy.special import expit
 from sklearn.datasets import load_breast_cancer, load_digits
-from sklearn.metrics import roc_auc_score
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.neural_network import MLPClassifier
 
 from mld_pipelines.diagnosis import (
@@ -68,6 +71,18 @@ def test_reference_rows_are_scored_by_a_model_that_did_not_see_them():
         assert_allclose(FIT.error_proba[held_out], model.probability(FIT.risk_scores[held_out]), rtol=1e-4)
     in_sample = FIT.estimator.error_proba(FIT.risk_scores)
     assert not np.allclose(in_sample, FIT.error_proba, rtol=1e-3)
+
+
+@pytest.mark.feature("H10", "H11")
+def test_ranking_metrics_are_those_of_the_out_of_fold_probabilities():
+    """Acceptance test 9 of concepts.md: the in-sample values are higher and not the ones reported."""
+    wrong, p, got = REFERENCE.errors, FIT.error_proba, FIT.diagnostics
+    assert got["error_proba_auroc"] == pytest.approx(roc_auc_score(wrong, p))
+    assert got["error_proba_auprc"] == pytest.approx(average_precision_score(wrong, p))
+    assert got["error_proba_auprc_success"] == pytest.approx(average_precision_score(~wrong, -p))
+    assert got["confidence_auroc"] == pytest.approx(roc_auc_score(wrong, FIT.risk_scores[:, 0]))
+    in_sample = FIT.estimator.error_proba(FIT.risk_scores)
+    assert roc_auc_score(wrong, in_sample) > got["error_proba_auroc"]
 
 
 def test_folds_hold_equal_shares_of_errors():
@@ -328,10 +343,10 @@ def network(data: np.ndarray, target: np.ndarray, *, seed: int, n_train: int) ->
     order = np.random.default_rng(seed).permutation(len(data))
     model = MLPClassifier((64,), max_iter=40, early_stopping=False, random_state=seed, tol=0.0, n_iter_no_change=100)
     train = order[:n_train]
-    import warnings
-
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # 40 iterations are meant not to converge: errors are wanted
+        warnings.simplefilter(
+            "ignore", ConvergenceWarning
+        )  # 40 iterations are meant not to converge: errors are wanted
         model.fit(data[train], target[train])
     return model, order
 
@@ -371,7 +386,6 @@ def test_digits_errors_are_ranked_at_least_as_well_as_by_confidence(digits):
         assert roc_auc_score(units.errors, p) >= max(singles) - 0.005 * 1.3
 
 
-@pytest.mark.feature("H11")
 def test_digits_probabilities_are_calibrated(digits):
     """Expected calibration error over ten equal-mass bins: target 0.025 at 300 or more units, times 1.3, plus noise."""
     units = digits["test"]

@@ -23,6 +23,7 @@ from mld_pipelines.diagnosis import (
     hash_keys,
     select_bank,
 )
+from mld_pipelines.diagnosis._neighbours import _candidates
 from mld_pipelines.diagnosis._products import FixedProduct
 from mld_pipelines.diagnosis._scores import softmax_scores
 from mld_pipelines.exceptions import InvalidInputError
@@ -133,6 +134,39 @@ def test_without_its_key_a_unit_of_the_bank_finds_itself():
     assert trust[right].max() < np.log(1e-4 + 1e-6) - np.log(1e-3)
 
 
+def test_a_large_bank_is_searched_exactly():
+    """From about a thousand rows on, the search bounds the 50th distance by group minima first."""
+    bank = WORLD.units(1500, "train", seed=11)
+    scores = score(fitted(bank), TEST)
+    for row in range(0, 300, 29):
+        got = [column(scores, name)[row] for name in ("knn", "dis", "trust")]
+        assert_allclose(got, naive_neighbour_scores(bank, TEST, row), rtol=1e-5, atol=1e-6)
+    own = score(fitted(bank), bank, own=True)
+    for row in (0, 700, 1499):
+        got = [column(own, name)[row] for name in ("knn", "dis", "trust")]
+        assert_allclose(got, naive_neighbour_scores(bank, bank, row, own=bank.keys[row]), rtol=1e-5, atol=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    width=st.sampled_from([64, 960, 1024, 1088, 2048]),
+    count=st.integers(1, 50),
+    levels=st.sampled_from([2, 30, 10**9]),
+)
+def test_candidates_hold_the_smallest_entries_of_every_row(seed, width, count, levels):
+    """Also with many ties (few levels) and infinite entries."""
+    rng = np.random.default_rng(seed)
+    squared = rng.integers(0, levels, (3, width)) / 7.0
+    squared[:, width - 10 :] = np.inf
+    values, columns = _candidates(squared, count)
+    for row in range(3):
+        smallest = np.argsort(squared[row], kind="stable")[:count]
+        order = np.argsort(values[row], kind="stable")[:count]
+        np.testing.assert_array_equal(values[row][order], squared[row][smallest])
+        np.testing.assert_array_equal(columns[row][order], smallest)
+
+
 @pytest.mark.parametrize("size", [2, 3, 8, 30])
 def test_a_small_bank_uses_all_but_one_neighbour(size):
     bank = subset(TRAIN, slice(size))
@@ -220,11 +254,12 @@ def test_a_row_of_a_product_does_not_depend_on_its_position():
     product = FixedProduct.of(rng.normal(size=(16, 500)))
     block, row = rng.normal(size=(256, 16)), rng.normal(size=16)
     results = []
-    for position in range(256):
+    positions = [*range(0, 256, 9), *range(246, 256)]
+    for position in positions:
         moved = block.copy()
         moved[position] = row
         results.append(product.after(moved)[position].copy())
-    np.testing.assert_array_equal(np.array(results), np.tile(results[0], (256, 1)))
+    np.testing.assert_array_equal(np.array(results), np.tile(results[0], (len(positions), 1)))
 
 
 def test_scores_have_the_precision_of_their_column():
@@ -304,6 +339,13 @@ def test_constant_features_stay_finite():
     units = ReferenceUnits(labels=labels, keys=[str(row) for row in range(80)], logits=logits, features=features)
     scores = score(fitted(units, head=None), units, own=True)
     assert np.isfinite(np.delete(scores, [SCORE_NAMES.index("dbmin"), SCORE_NAMES.index("code"), 8], axis=1)).all()
+
+
+def test_values_at_the_edge_of_float32_give_finite_scores():
+    extreme = np.float32(3e38) * np.array([[1, -1, 0, 0.5, 0]], dtype=np.float32)
+    features = np.full((1, 16), 3e38, dtype=np.float32)
+    scores = SCORER.score(logits=extreme, features=features)
+    assert np.isfinite(np.delete(scores, SCORE_NAMES.index("code"))).all()
 
 
 def test_the_bank_does_not_depend_on_the_order_of_the_rows():
