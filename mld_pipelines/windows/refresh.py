@@ -54,6 +54,9 @@ _HISTORY_DAYS = 8
 
 _ARRIVAL = ("stream_id", "seq", "row")
 
+_INVALID = pl.all_horizontal(pl.col("prediction", "confidence").is_null())
+"""A row whose output was not finite lands without prediction and confidence: counted, never scored."""
+
 
 @dataclass(frozen=True, slots=True)
 class References:
@@ -256,9 +259,7 @@ def _unknown(lake: Lake, rows: pl.DataFrame, result: str) -> pl.DataFrame:
 
 
 def _scored(rows: pl.DataFrame, result: str, score: Score) -> pl.DataFrame:
-    filled = score(result, rows).with_columns(
-        result_name=pl.lit(result, dtype=pl.String), is_invalid=pl.col("confidence").is_null()
-    )
+    filled = score(result, rows).with_columns(result_name=pl.lit(result, dtype=pl.String), is_invalid=_INVALID)
     return filled.select(name for name in MONITORING_SCORED.column_names if name != "schema_version")
 
 
@@ -306,8 +307,7 @@ def _states(
 def _rows(lake: Lake, spec: TableSpec, days: set[date], *, since: int | None, until: int) -> pl.DataFrame:
     if spec is LANDING_INFERENCES:
         narrow = [column.name for column in spec.columns if not column.vector]
-        rows = _landing_rows(lake, days, since=since, until=until).select(narrow)
-        return rows.with_columns(is_invalid=pl.col("confidence").is_null())
+        return _landing_rows(lake, days, since=since, until=until).select(*narrow, is_invalid=_INVALID)
     if since is None:
         return lake.read(spec, version=until, event_day=list(days))
     return lake.changes(spec, since=since, until=until).filter(pl.col("event_day").is_in(list(days)))
