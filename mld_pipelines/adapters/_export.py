@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,11 +25,11 @@ def export_head(head: Head | None) -> bytes | None:
         return None
     from safetensors.numpy import save
 
-    weight = head.module.weight
+    weight: Any = head.module.weight
     if weight.numel() * 4 > MAX_HEAD_BYTES:
         return None
     arrays = {"weight": np.ascontiguousarray(weight.detach().float().cpu().numpy().reshape(weight.shape[0], -1))}
-    bias = getattr(head.module, "bias", None)
+    bias: Any = getattr(head.module, "bias", None)
     arrays["bias"] = (
         np.zeros(weight.shape[0], np.float32) if bias is None else bias.detach().float().cpu().numpy().copy()
     )

@@ -107,7 +107,7 @@ def _walk(steps: tuple[str | int, ...], value: Any) -> list[tuple[tuple[str | in
         names = [key for key in _KEYS if key in value] + [key for key in value if key not in _KEYS]
         children = [(key, value[key]) for key in names]
     elif hasattr(value, "_fields") and isinstance(value, tuple):
-        children = [(name, getattr(value, name)) for name in value._fields]
+        children = [(name, getattr(value, name)) for name in value._fields]  # type: ignore[attr-defined]
     elif isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
         children = list(enumerate(value))
     elif is_dataclass(value):

@@ -76,10 +76,12 @@ class FeatureTap(_Hook):
     def __call__(self, module: Any, args: tuple[Any, ...]) -> None:  # noqa: ARG002 - a hook's signature
         """Copy the layer's input; never raises into the forward pass."""
         try:
+            local = self._local
             if self._shared is not None:
                 self._shared.append(args[0].detach().clone())
-            elif self._local.armed:
-                self._local.feature = args[0].detach().clone()
+            elif local.armed:
+                given = args[0]
+                local.feature = (given.detach() if given.requires_grad else given).clone()
         except Exception:  # noqa: S110 - includes "not armed in this thread"; a missing feature is noticed later
             pass
 

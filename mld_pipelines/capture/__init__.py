@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mld_pipelines.capture._calls import (
+    CallContext,
     Identity,
     InferenceCall,
     InferenceEncoder,
@@ -25,9 +26,10 @@ from mld_pipelines.capture._segment import CorruptSegmentError, Segment, decode,
 from mld_pipelines.capture._sink import Delivery, EmbeddedSink, Sink, open_sink
 from mld_pipelines.capture._spool import Spool
 from mld_pipelines.capture._stats import Stats
-from mld_pipelines.capture._stream import microseconds
+from mld_pipelines.capture._stream import Stream, microseconds
 
 __all__ = [
+    "CallContext",
     "Columns",
     "CorruptSegmentError",
     "Delivery",
@@ -44,6 +46,7 @@ __all__ = [
     "Spool",
     "SpooledStream",
     "Stats",
+    "Stream",
     "TraceCall",
     "TraceEncoder",
     "can_use_frames",

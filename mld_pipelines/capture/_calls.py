@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mld_pipelines.capture._columns import Columns
 
 __all__ = [
+    "CallContext",
     "Identity",
     "InferenceCall",
     "InferenceEncoder",
@@ -41,7 +42,7 @@ _DAY_US = 86_400_000_000
 
 Groups = list[tuple[list[int], "Columns"]]
 ScoreOutputs = Callable[..., Mapping[str, Any] | None]
-"""`score(logits=…, probabilities=…, features=…, fingerprint=…)` returns score columns, or None while nothing can be scored."""
+"""`score(logits=…, probabilities=…, features=…, fingerprint=…)` returns score columns, or None if it cannot score."""
 
 
 class Identity(NamedTuple):
@@ -96,6 +97,22 @@ class TraceCall(NamedTuple):
     input_uris: list[str] | None
 
 
+class CallContext(NamedTuple):
+    """What the calls of a logger share until weights or process change.
+
+    Attributes:
+        fingerprint: Weights of the model.
+        path: Where the scores are inside the output.
+        feature_layer: Layer whose input is the feature.
+        stream_id: Stream of the calls, the start of generated request ids.
+    """
+
+    fingerprint: str
+    path: str
+    feature_layer: str | None
+    stream_id: str
+
+
 class InferenceCall(NamedTuple):
     """One logged call as the caller's thread left it: clones, nothing computed.
 
@@ -109,12 +126,9 @@ class InferenceCall(NamedTuple):
         request_ids: As the caller gave them, or None.
         metadata: As the caller gave it, or None.
         hashes: N SHA-256 digests, or None.
-        fingerprint: Weights of the model.
-        path: Where the scores were inside the output.
-        feature_layer: Layer whose input is `feature`.
+        context: What is the same from call to call.
         ready: Event after which the copies from the device are complete, or None on the CPU.
         device: Device of the scores.
-        prefix: Start of generated request ids: the stream at the time of the call.
     """
 
     at: int
@@ -126,12 +140,9 @@ class InferenceCall(NamedTuple):
     request_ids: Any
     metadata: Any
     hashes: list[str] | None
-    fingerprint: str
-    path: str
-    feature_layer: str | None
+    context: CallContext
     ready: Any
     device: Any
-    prefix: str
 
 
 class _Judge:
@@ -157,7 +168,7 @@ class _Judge:
         kind = self.kind
         evidence = "no finite row yet" if self._verdict is None else self._verdict.evidence
         probabilities = _probabilities(scores, kind)
-        broken = ~np.isfinite(scores).all(axis=1)
+        broken = np.asarray(~np.isfinite(scores).all(axis=1))
         return {
             "output_kind": kind,
             "output_evidence": f"{path}: {evidence}",
@@ -242,11 +253,11 @@ class InferenceEncoder:
             "metadata": _texts([(_lenient_metadata(call), call.rows) for call in calls]),
             "input_hash": _texts([(call.hashes, call.rows) for call in calls]),
             "device": str(first.device),
-            "fingerprint": first.fingerprint,
-            "feature_layer": first.feature_layer,
+            "fingerprint": first.context.fingerprint,
+            "feature_layer": first.context.feature_layer,
         }
         if first.scores is not None:
-            columns |= self._judge.columns(np.concatenate([call.scores for call in calls]), first.path)
+            columns |= self._judge.columns(np.concatenate([call.scores for call in calls]), first.context.path)
             columns["feature"] = None if first.feature is None else np.concatenate([call.feature for call in calls])
             if columns["logits"] is not None:
                 columns["probs"] = None  # derived from the logits; landing keeps what the model returned
@@ -273,7 +284,7 @@ def _trace_shape(call: TraceCall) -> tuple[Any, ...]:
 def _inference_shape(call: InferenceCall) -> tuple[Any, ...]:
     classes = None if call.scores is None else call.scores.shape[1]
     width = None if call.feature is None else call.feature.shape[1]
-    return classes, width, call.fingerprint, call.path, str(call.device)
+    return classes, width, call.context, str(call.device)
 
 
 def _prepared(call: InferenceCall) -> InferenceCall:
@@ -315,12 +326,12 @@ def generated_request_ids(prefix: str, number: int, rows: int) -> list[str]:
 
 def _request_ids(call: InferenceCall) -> list[str]:
     if call.request_ids is None:
-        return generated_request_ids(call.prefix, call.number, call.rows)
+        return generated_request_ids(call.context.stream_id, call.number, call.rows)
     try:
         return normalise_input_ids(call.request_ids, call.rows)
     except (InvalidInputError, TypeError) as error:
         _log.warning("request_ids of a call are not used; generated ones take their place: %s", error)
-        return generated_request_ids(call.prefix, call.number, call.rows)
+        return generated_request_ids(call.context.stream_id, call.number, call.rows)
 
 
 def _lenient_metadata(call: InferenceCall) -> list[str | None] | None:
@@ -349,7 +360,7 @@ def _probabilities(scores: NDArray[np.float32], kind: str) -> NDArray[np.float32
         return scores
     with np.errstate(invalid="ignore", over="ignore"):
         powers = np.exp(scores.astype(np.float64) - scores.max(axis=1, keepdims=True))
-        return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+        return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
 def _masked(values: NDArray[Any], gaps: NDArray[np.bool_]) -> NDArray[Any]:

@@ -47,7 +47,7 @@ def _joined(pieces: list[tuple[int, Any]]) -> Any:
         return [item for rows, value in pieces for item in (value if isinstance(value, list) else [value] * rows)]
     arrays = [value if isinstance(value, np.ndarray) else np.full(rows, value) for rows, value in pieces]
     if any(isinstance(value, np.ma.MaskedArray) for value in arrays):
-        return np.ma.concatenate(arrays)
+        return np.ma.concatenate(arrays)  # type: ignore[no-untyped-call]
     return np.concatenate(arrays)
 
 

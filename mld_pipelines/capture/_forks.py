@@ -27,8 +27,8 @@ class Forkable(Protocol):
 
 _living: weakref.WeakSet[Forkable] = weakref.WeakSet()
 _POOL_THREAD = re.compile(r"polars-\d|tokio")
-"""Threads of polars' and delta-rs' pools, which start at the first real use. A child inherits the pools without their threads: the first
-frame operation then waits for ever (measured: a `group_by` in the parent, a write in the child)."""
+"""Threads of polars' and delta-rs' pools, which start at the first real use. A child inherits the pools without their
+threads: its first frame operation waits for ever (measured: `group_by` in the parent, a write in the child)."""
 
 _state = {"pools_lost": False, "before": False}
 

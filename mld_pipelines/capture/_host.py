@@ -21,12 +21,12 @@ def host_copies(scores: torch.Tensor, feature: torch.Tensor | None) -> tuple[tor
         feature: Already a clone of its own, on the same device, or None.
     """
     if not scores.is_cuda:
-        return scores.detach().clone(), feature, None
+        return (scores.detach() if scores.requires_grad else scores).clone(), feature, None
     import torch
 
     kept = _pinned(scores.detach())
     kept_feature = None if feature is None else _pinned(feature)
-    event = torch.cuda.Event()
+    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
     event.record(torch.cuda.current_stream(scores.device))
     return kept, kept_feature, event
 

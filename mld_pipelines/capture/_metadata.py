@@ -31,8 +31,8 @@ def metadata_rows(metadata: Any, n: int) -> list[str | None] | None:
         rows = [{} if item is None else item for item in metadata]
     else:
         raise InvalidInputError(
-            f"metadata is a {type(metadata).__name__}; give a mapping of scalars or of sequences with {n} entries, or a "
-            f"sequence of {n} mappings."
+            f"metadata is a {type(metadata).__name__}; give a mapping of scalars or of sequences with {n} entries, or "
+            f"a sequence of {n} mappings."
         )
     return [json.dumps({_name(key): _scalar(key, value) for key, value in row.items()}, sort_keys=True) for row in rows]
 

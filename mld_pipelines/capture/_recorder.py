@@ -132,7 +132,7 @@ class Recorder:
             _ = self.worker
 
     def send(self, table: str, columns: Columns, rows: int = 1) -> None:
-        """Keep rows of another table (a receipt, a model, labels): never dropped, spooled after the rows before them."""
+        """Keep rows of another table (a receipt, a model): never dropped, spooled after the rows before them."""
         self.extras.append((table, rows, columns))
         self.worker.wake()
 

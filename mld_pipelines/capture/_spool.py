@@ -37,7 +37,8 @@ def check_stream_id(stream_id: object) -> str:
     """
     if not isinstance(stream_id, str) or not _STREAM_ID.fullmatch(stream_id):
         raise InvalidInputError(
-            f"stream_id {stream_id!r} must be 1 to 120 letters, digits, '.', '-' or '_', starting with a letter or digit."
+            f"stream_id {stream_id!r} must start with a letter or digit, followed by up to 119 letters, digits, '.', '-' "
+            "or '_'."
         )
     return stream_id
 
@@ -103,7 +104,7 @@ class StreamFolder:
         self._lease = FileLock(path / "lease")
 
     def open(self) -> bool:
-        """Take the lease and put segments of an earlier run of the same stream aside; False if another process has it."""
+        """Take the lease and put segments of an earlier run of the stream aside; False if another process has it."""
         self.path.mkdir(parents=True, exist_ok=True)
         if not self._lease.acquire():
             return False

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mld_pipelines.capture import _forks
@@ -78,7 +79,7 @@ class Worker:
                 ticket = self._wanted
                 self.wake()
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
-                is_over = self._passed.wait_for(lambda: self._done >= ticket or not self._thread.is_alive(), left)
+                is_over = self._passed.wait_for(partial(self._has_passed, ticket), left)
             if self._is_clean and self._done >= ticket:
                 return True
             if not is_over or not self._thread.is_alive() or (self.problem is not None and not is_patient):
@@ -86,6 +87,9 @@ class Worker:
             if deadline is not None and time.monotonic() >= deadline:
                 return False
             time.sleep(0.02)  # another process is committing, or the sink has a problem
+
+    def _has_passed(self, ticket: int) -> bool:
+        return self._done >= ticket or not self._thread.is_alive()
 
     def stop(self, timeout: float | None) -> None:
         """End the thread after one more pass."""
@@ -110,7 +114,8 @@ class Worker:
         """Drain once and deliver if it is time; never raises, whatever the disk or the lake does."""
         try:
             self._drain()
-            self._spool_problem = self._recovered(self._spool_problem, "spool")
+            self._say_recovered(self._spool_problem, "spool")
+            self._spool_problem = None
         except Exception as error:
             self._spool_problem = self._noted(self._spool_problem, "spool cannot be written", error)
         try:
@@ -118,7 +123,8 @@ class Worker:
             if self._has_spooled and (now >= self._due or is_wanted):
                 self._deliver()
                 self._due, self._backoff = time.monotonic() + COMMIT_SECONDS, 0.0
-                self._sink_problem = self._recovered(self._sink_problem, "sink")
+                self._say_recovered(self._sink_problem, "sink")
+                self._sink_problem = None
         except Exception as error:
             self._backoff = min(max(1.0, self._backoff * 2), _LONGEST_BACKOFF_SECONDS)
             self._due = time.monotonic() + self._backoff
@@ -138,7 +144,7 @@ class Worker:
             )
         return text
 
-    def _recovered(self, before: str | None, what: str) -> None:
+    def _say_recovered(self, before: str | None, what: str) -> None:
         if before is not None:
             _log.info("the %s of stream %s works again.", what, self._recorder.stream.stream_id)
 
@@ -158,7 +164,7 @@ class Worker:
 
     def _take(self) -> list[tuple[int, int, Any]]:
         items = self._recorder.items
-        taken = []
+        taken: list[tuple[int, int, Any]] = []
         try:
             while len(taken) < _DRAIN_ITEMS:
                 taken.append(items.popleft())

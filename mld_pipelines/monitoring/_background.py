@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -58,21 +58,22 @@ class Background:
         return groups
 
     def _look_at_weights(self) -> None:
-        """Notice weights that were changed in place, e.g. loaded while serving; later calls carry the new fingerprint."""
+        """Notice weights changed in place, e.g. loaded while serving; later calls carry the new fingerprint."""
         if self._version is not None and weights_version(self._probe.model) != self._version:
             self.fingerprint = None
             self.current_fingerprint()
 
     def _agreeing(self, call: InferenceCall) -> InferenceCall:
-        """Drop a feature that the head does not turn into the scores: in a compiled model all threads share one slot."""
+        """Drop a feature that the head does not turn into the scores: a compiled model has one slot for all threads."""
         head = self._probe.head
         if call.feature is None or call.scores is None or head is None or not head.is_linear:
             return call
         vector = pooled(call.feature, call.rows)
         if vector is None:
             return call._replace(feature=None)
-        weight, bias = float_array(head.module.weight), head.module.bias  # type: ignore[arg-type]
-        made = float_array(vector) @ weight.T + (0.0 if bias is None else bias.detach().float().cpu().numpy())  # type: ignore[operator]
+        module: Any = head.module
+        shift_by = 0.0 if module.bias is None else module.bias.detach().float().cpu().numpy()
+        made = float_array(vector) @ float_array(module.weight).T + shift_by
         given = float_array(call.scores)
         shift = (made - given).max(axis=1) - (made - given).min(axis=1)  # softmax forms differ by a constant per row
         agrees = np.allclose(made, given, rtol=0.05, atol=0.05) or bool((shift < 0.1).all())

@@ -10,10 +10,11 @@ import time
 import weakref
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mld_pipelines.adapters import Probe, input_hashes
 from mld_pipelines.capture import (
+    CallContext,
     Identity,
     InferenceCall,
     InferenceEncoder,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mld_pipelines.adapters import CompiledTap, FeatureTap, HeadSearch
-    from mld_pipelines.capture import Overflow, Stats
+    from mld_pipelines.capture import Overflow, Stats, Stream
 
 __all__ = ["ClassificationLogger"]
 
@@ -45,10 +46,21 @@ _ROW_BYTES = 400
 """Bytes of a row beside its vectors: identifiers, times, the objects that hold them."""
 
 _RETURNS_MODEL = frozenset(
-    ("apply", "bfloat16", "cpu", "cuda", "double", "eval", "float", "half", "load_state_dict", "requires_grad_")
-    + ("share_memory", "to", "to_empty", "train", "type", "xpu")
+    (
+        *("apply", "bfloat16", "cpu", "cuda", "double", "eval", "float", "half", "load_state_dict"),
+        *("requires_grad_", "share_memory", "to", "to_empty", "train", "type", "xpu"),
+    )
 )
 """Methods of a module that change or return it: the logger stands in for the module, and looks at the weights again."""
+
+
+class _Call(NamedTuple):
+    """What the caller said about a call."""
+
+    args: Any
+    request_ids: Any
+    metadata: Any
+    hashes: list[str] | None
 
 
 class ClassificationLogger:
@@ -115,6 +127,9 @@ class ClassificationLogger:
         self._probe = Probe(model, feature_layer=feature_layer)
         self._start_recording(stream_id)
         self._tap: FeatureTap | CompiledTap | None = None
+        self._context: CallContext | None = None
+        self._context_stream: Stream | None = None
+        self._row_bytes = 0
         self._lock = threading.Lock()
         self._local = threading.local()
         self._said: set[str] = set()
@@ -152,7 +167,8 @@ class ClassificationLogger:
         """
         tap = self._tap
         if tap is None:
-            return self._first_call(args, kwargs, request_ids, metadata)
+            hashed = self._hashed(args, kwargs) if self._hash_inputs else None
+            return self._first_call(args, kwargs, _Call(args, request_ids, metadata, hashed))
         hashed = self._hashed(args, kwargs) if self._hash_inputs else None
         tap.arm()
         start = time.perf_counter_ns()
@@ -163,54 +179,76 @@ class ClassificationLogger:
             raise
         latency = time.perf_counter_ns() - start
         try:
-            self._keep(output, tap.take(), latency, request_ids, metadata, hashed, args)
+            self._keep(output, tap.take(), latency, _Call(args, request_ids, metadata, hashed))
         except Exception as error:
             self._failed(error)
         return output
 
-    def _keep(
-        self, output: Any, feature: Any, latency: int, request_ids: Any, metadata: Any, hashed: Any, args: Any
-    ) -> None:
+    def _keep(self, output: Any, feature: Any, latency: int, call: _Call) -> None:
         """Clone what the model returned and append it: all that happens on the caller's thread."""
-        probe, background = self._probe, self._background
+        recorder = self._recorder
+        kept, device, ready = None, None, None
         try:
-            scores = probe.scores(output)
+            scores = self._probe.scores(output)
             rows = scores.shape[0]
+            device = scores.device
             kept, feature, ready = host_copies(scores, feature)
-            size = kept.nbytes + _ROW_BYTES * rows + (0 if feature is None else feature.nbytes)
+            size = rows * self._row_bytes or self._measured(kept, feature)
         except InvalidInputError as error:
             self._say("output", f"only basic metrics are logged: {error}")
-            scores = kept = feature = ready = None
-            rows, size = _batch_size(args), _ROW_BYTES
+            feature, rows, size = None, _batch_size(call.args), _ROW_BYTES
         number = next(self._numbers)
-        self._local.last = number, rows, request_ids, self._recorder.stream.stream_id
-        at = time.time_ns() if self._clock is None else self._event_time()
+        request_ids, metadata = call.request_ids, call.metadata
+        self._local.last = number, rows, request_ids, recorder.stream
         if request_ids is not None or metadata is not None or self._metadata is not None:
             request_ids, metadata = _frozen(request_ids), _combined(self._metadata, metadata)
-        call = InferenceCall(
-            at, latency, kept, feature, rows, number, request_ids, metadata, hashed,
-            background.fingerprint or background.current_fingerprint(), str(probe.path), probe.feature_layer, ready,
-            None if scores is None else scores.device, self._recorder.stream.stream_id,
-        )  # fmt: skip
-        self._recorder.put(call, rows, size)
+        context = self._context
+        if context is None or recorder.stream is not self._context_stream or self._background.fingerprint is None:
+            context = self._renewed_context()
+        at = time.time_ns() if self._clock is None else self._event_time()
+        recorder.put(
+            InferenceCall(
+                at, latency, kept, feature, rows, number, request_ids, metadata, call.hashes, context, ready, device
+            ),
+            rows,
+            size,
+        )
 
-    def _first_call(self, args: Any, kwargs: Any, request_ids: Any, metadata: Any) -> Any:
+    def _measured(self, scores: Any, feature: Any) -> int:
+        """Return the bytes of a call, and remember them per row: widths do not change."""
+        size = int(scores.nbytes) + (0 if feature is None else int(feature.nbytes))
+        rows = max(1, scores.shape[0])
+        self._row_bytes = size // rows + _ROW_BYTES
+        return self._row_bytes * int(scores.shape[0])
+
+    def _renewed_context(self) -> CallContext:
+        """Collect what calls share, after the first call, a change of the weights or a fork."""
+        self._context_stream = self._recorder.stream
+        self._context = CallContext(
+            self._background.current_fingerprint(),
+            str(self._probe.path),
+            self._probe.feature_layer,
+            self._context_stream.stream_id,
+        )
+        return self._context
+
+    def _first_call(self, args: Any, kwargs: Any, call: _Call) -> Any:
         """Call the model, watching it to learn where scores and feature are; concurrent first calls each do."""
-        hashed = self._hashed(args, kwargs) if self._hash_inputs else None
         with ExitStack() as hooks:
             search = self._prepared(hooks, args, kwargs)
             start = time.perf_counter_ns()
             output = self._model(*args, **kwargs)
             latency = time.perf_counter_ns() - start
+        feature = None
         try:
-            feature = None
             if search is not None:
                 feature = self._probe.settle(search, output).feature
-            self._keep(output, feature, latency, request_ids, metadata, hashed, args)
+        except Exception as error:
+            self._failed(error)
+        try:
+            self._keep(output, feature, latency, call)
             self._attach()
-        except InvalidInputError as error:
-            self._say("output", f"only basic metrics are logged: {error}")
-            self._try(lambda: self._keep(output, None, latency, request_ids, metadata, hashed, args))
+            self._context = None
         except Exception as error:
             self._failed(error)
         return output
@@ -257,12 +295,6 @@ class ClassificationLogger:
             stated = (stated if stated.tzinfo is not None else stated.replace(tzinfo=UTC)).timestamp()
         return round(stated * 1e9)
 
-    def _try(self, action: Callable[[], None]) -> None:
-        try:
-            action()
-        except Exception as error:
-            self._failed(error)
-
     def _failed(self, error: Exception) -> None:
         """Note a fault of ours; raise it only in this package's own tests."""
         if is_strict():
@@ -286,7 +318,7 @@ class ClassificationLogger:
                 return normalise_input_ids(given, rows)
             except (InvalidInputError, TypeError):
                 pass
-        return generated_request_ids(stream, number, rows)
+        return generated_request_ids(stream.stream_id, number, rows)
 
     @property
     def model(self) -> Any:

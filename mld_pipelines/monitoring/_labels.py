@@ -84,8 +84,8 @@ def log_labels(
         after = recorder.stats
     if not is_stored:
         raise StorageError(
-            f"{n} labels are not in the lake {recorder.sink.root} ({recorder.problem or 'timed out'}). None is lost: they "
-            f"wait in {recorder.stream.spool.folder}; run `mld ingest replay` when the lake can be written."
+            f"{n} labels are not in the lake {recorder.sink.root} ({recorder.problem or 'timed out'}). None is lost: "
+            f"they wait in {recorder.stream.spool.folder}; run `mld ingest replay` when the lake can be written."
         )
     return LabelReceipt(
         n, after.known - before.known, after.quarantined - before.quarantined, recorder.stream.stream_id

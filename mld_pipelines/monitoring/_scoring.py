@@ -87,8 +87,8 @@ class ResultScoring:
             return True
         self._say(
             "other",
-            f"the weights (fingerprint {fingerprint[:12]}…) differ from those result {self._result_name!r} was made with "
-            f"({scorer.fingerprint[:12]}…): inferences land unscored. Evaluate this model, or pass "
+            f"the weights (fingerprint {fingerprint[:12]}…) differ from those that {self._result_name!r} was made "
+            f"with ({scorer.fingerprint[:12]}…): inferences land unscored. Evaluate this model, or pass "
             "accept_fingerprint=True.",
         )
         return False

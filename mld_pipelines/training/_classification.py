@@ -104,7 +104,7 @@ class ClassificationTracer:
         self._stream_of_state = self.stream_id
         weakref.finalize(self, self._recorder.abandon).atexit = False
 
-    def __call__(
+    def __call__(  # noqa: PLR0917 - the order of the original's call
         self,
         inputs: Any,
         labels: Any,
