@@ -92,13 +92,25 @@ class HeadSearch:
     def head(self, scores: Sequence[torch.Tensor]) -> tuple[Head, torch.Tensor, int] | None:
         """Return the layer behind one of the candidate scores, its input in this pass, and which candidate it was.
 
-        A layer is the head if its output is the scores: the same tensor, or equal in value before or after softmax,
-        log-softmax or averaging over positions. The last such layer wins.
+        A layer made scores if its output is the scores: the same tensor, or equal in value before or after softmax,
+        log-softmax or averaging over positions. The last layer that made any wins (an embedding comes before the
+        logits), but of several scores of its width the first are meant (auxiliary logits come after the main ones).
         """
-        for path, module, given, made in reversed(self._calls):
-            for position, candidate in enumerate(scores):
-                if _made(made, candidate.detach()):
-                    return Head(module, path, is_linear=True), given, position
+        last = self._maker(scores, range(len(scores)))
+        if last is None:
+            return None
+        width = scores[last[2]].shape[1]
+        return self._maker(scores, [i for i, one in enumerate(scores) if one.shape[1] == width], is_first=True) or last
+
+    def _maker(
+        self, scores: Sequence[torch.Tensor], positions: Sequence[int], *, is_first: bool = False
+    ) -> tuple[Head, torch.Tensor, int] | None:
+        pairs = [(call, position) for call in reversed(self._calls) for position in positions]
+        if is_first:
+            pairs.sort(key=lambda pair: pair[1])  # stable: the last call of the first scores
+        for (path, module, given, made), position in pairs:
+            if _made(made, scores[position].detach()):
+                return Head(module, path, is_linear=True), given, position
         return None
 
 

@@ -37,8 +37,8 @@ def check_stream_id(stream_id: object) -> str:
     """
     if not isinstance(stream_id, str) or not _STREAM_ID.fullmatch(stream_id):
         raise InvalidInputError(
-            f"stream_id {stream_id!r} must start with a letter or digit, followed by up to 119 letters, digits, '.', '-' "
-            "or '_'."
+            f"stream_id {stream_id!r} must start with a letter or digit and go on with up to 119 letters, digits, '.', "
+            "'-' or '_'."
         )
     return stream_id
 
