@@ -123,11 +123,11 @@ def _float32(values: npt.NDArray[np.floating]) -> pl.Series:
 
 
 def _vectors(matrix: npt.NDArray[np.floating]) -> pl.Series:
+    """Return score vectors as lists; null where none could be computed, NaN where a single one could not."""
     rows = np.asarray(matrix, dtype=np.float32)
-    series = pl.Series(rows.reshape(-1), dtype=pl.Float32).reshape((len(rows), rows.shape[1]))
-    missing = pl.Series(np.isnan(rows).any(axis=1))
-    lists = series.cast(pl.List(pl.Float32))
-    return pl.select(pl.when(~missing).then(lists)).to_series()
+    lists = pl.Series("scores", rows).cast(pl.List(pl.Float32)).to_frame()
+    is_empty = pl.Series(np.isnan(rows).all(axis=1))
+    return lists.select(pl.when(~is_empty).then(pl.col("scores"))).to_series()
 
 
 def _score_schema() -> dict[str, pl.DataType]:

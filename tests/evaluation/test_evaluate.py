@@ -18,7 +18,7 @@ from mld_pipelines.evaluation import evaluate, list_results, load_result, load_s
 from mld_pipelines.evaluation._evaluate import compute
 from mld_pipelines.evaluation._plan import plan
 from mld_pipelines.exceptions import DuplicateResultError, InvalidInputError, UnknownResultError
-from mld_pipelines.tables import CATEGORIES, EVALUATION_RESULTS, EVALUATION_UNITS, OPS_PINS, TRACES_INPUTS
+from mld_pipelines.tables import CATEGORIES, EVALUATION_UNITS, OPS_PINS, TRACES_INPUTS
 from tests.support.traced import (
     MODEL,
     START,

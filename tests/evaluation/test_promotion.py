@@ -3,7 +3,6 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-import polars as pl
 import pytest
 
 from mld_pipelines.evaluation import evaluate, promote, unfinished_streams
@@ -12,6 +11,8 @@ from mld_pipelines.tables import TRACES_INPUTS
 from tests.support.traced import MODEL, START, write_receipt, write_trace
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from mld_pipelines.lake import Lake
 
 

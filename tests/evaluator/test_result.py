@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from mld_pipelines.evaluator import Result, ResultFrame
+from mld_pipelines.exceptions import InvalidInputError
+
+METRICS = [
+    "dataset", "counts", "accuracy", "auroc", "auprc", "net_entropy_loss", "net_entropy", "error_proba_auroc",
+    "error_proba_auprc",
+]  # fmt: skip
+CATEGORIES = [
+    "dataset", "stable_coverage_ratio", "operational_coverage_ratio", "hotspot_ratio", "recessive_hotspot_ratio",
+    "critical_hotspot_ratio", "aleatoric_hotspot_ratio",
+]  # fmt: skip
+ISSUES = [
+    "error_code", "category", "is_aleatoric", "reason", "dataset", "counts", "errors", "error_rate", "error_rate_low",
+    "error_rate_high", "q_value", "share", "unflagged_errors", "mean_confidence", "mean_error_proba", "net_entropy",
+    "net_entropy_loss", "top_classes", "top_error_types", "gap_train_val", "example_input_ids", "recommended_method",
+]  # fmt: skip
+
+
+@pytest.mark.feature("H3", "H4", "H8", "H9", "H12")
+def test_the_metrics_have_the_columns_of_the_guides_then_ours(result: Result) -> None:
+    summary = result.metrics_summary()
+    assert summary.columns[:9] == METRICS
+    assert summary["dataset"].to_list() == ["train", "val"]
+    assert summary["counts"].to_list() == [900, 900]
+
+
+@pytest.mark.feature("H13", "H14", "H15", "H16", "H17", "H18", "H19")
+def test_the_categories_have_the_columns_of_the_guides(result: Result) -> None:
+    assert result.issue_category_summary().columns == CATEGORIES
+
+
+@pytest.mark.feature("H2", "H20")
+def test_a_printed_summary_is_aligned_with_three_decimals_and_without_index(result: Result) -> None:
+    lines = str(result.metrics_summary()).splitlines()
+    assert lines[0].split()[:9] == METRICS
+    row = lines[2].split()
+    assert (row[0], row[1]) == ("val", "900")
+    assert all(len(value.split(".")[1]) == 3 for value in row[2:])
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_values_keep_their_precision(result: Result) -> None:
+    accuracy = result.metrics_summary()["accuracy"]
+    assert (accuracy * 900 % 1 < 1e-9).all() or ((accuracy * 900).round() - accuracy * 900).abs().max() < 1e-9
+
+
+@pytest.mark.feature("H22", "H27", "H28")
+def test_the_issues_have_every_column_in_its_place(result: Result) -> None:
+    issues = result.get_issues()
+    assert issues.columns[: len(ISSUES)] == ISSUES
+    assert issues.select("error_code", "dataset").is_unique().all()
+    assert issues["dataset"][0] == "val"
+
+
+@pytest.mark.feature("H25")
+def test_issues_can_be_filtered(result: Result) -> None:
+    some = result.get_issues(dataset="val", filters="counts >= 20 and errors > 0")
+    assert some["counts"].min() >= 20  # type: ignore[operator]
+    assert set(result.get_issues(category="recessive_hotspot")["category"]) == {"recessive_hotspot"}
+    with pytest.raises(InvalidInputError, match="'colour'"):
+        result.get_issues(filters={"colour": 1})
+
+
+@pytest.mark.feature("H21")
+def test_the_summary_is_printed_and_returned(result: Result, capsys: pytest.CaptureFixture[str]) -> None:
+    summary = result.get_summary()
+    printed = capsys.readouterr().out
+    assert printed.rstrip("\n") == str(summary)
+    assert summary.metrics.columns[:9] == METRICS
+    assert summary.issue_categories.columns == CATEGORIES
+    assert {"category", "error_code", "ratio"} <= set(summary.error_codes.columns)
+    assert "first" in printed
+
+
+@pytest.mark.feature("H23", "H24")
+def test_a_view_divides_by_the_counts_of_the_adjusted_group(result: Result) -> None:
+    view = result.get_view(groupby=["category", "error_code"], adjustby="category")
+    assert view.columns[:5] == ["dataset", "category", "error_code", "counts", "ratio"]
+    sums = view.group_by("dataset", "category").agg(pl.col("ratio").sum())
+    assert sums["ratio"].to_list() == pytest.approx([1.0] * sums.height)
+
+
+def test_without_adjustment_the_denominator_is_the_dataset(result: Result) -> None:
+    view = result.get_view("prediction")
+    assert view.group_by("dataset").agg(pl.col("ratio").sum())["ratio"].to_list() == pytest.approx([1.0, 1.0])
+    assert view.group_by("dataset").agg(pl.col("counts").sum())["counts"].to_list() == [900, 900]
+
+
+def test_aleatoric_units_count_twice_unless_exclusive(result: Result) -> None:
+    overlaid = result.get_view("category")
+    primary = result.get_view("category", exclusive=True)
+    flagged = result.get_issues().filter("is_aleatoric")["counts"].sum()
+    assert overlaid["counts"].sum() - primary["counts"].sum() == flagged
+    assert "aleatoric_hotspot" not in primary["category"].to_list()
+
+
+def test_metadata_keys_are_groups(result: Result) -> None:
+    view = result.get_view(["site", "lamp"])
+    rows = {(row["dataset"], row["site"], row["lamp"]): row["counts"] for row in view.iter_rows(named=True)}
+    assert rows == {
+        (d, s, lamp): n for d in ("train", "val") for s, lamp, n in (("north", None, 600), ("south", "2", 300))
+    }
+
+
+def test_error_types_are_confusions_and_right_units_have_none(result: Result) -> None:
+    view = result.get_view("error_type", filters={"dataset": "val"})
+    right = view.filter(pl.col("error_type").is_null())
+    assert right["errors"].to_list() == [0]
+    assert all("→" in name for name in view["error_type"].drop_nulls())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"groupby": ["colour"]}, r"'colour'.*dataset, n_epoch, category"),
+        ({"groupby": []}, "at least one"),
+        ({"groupby": ["label"], "adjustby": "category"}, "must be part of groupby"),
+        ({"groupby": ["label"], "sort": "nope"}, "cannot sort"),
+        ({"groupby": ["label"], "filters": "__import__('os')"}, "not of the form"),
+    ],
+)
+def test_a_view_that_makes_no_sense_is_refused_with_the_valid_names(
+    result: Result, arguments: dict[str, object], message: str
+) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        result.get_view(**arguments)  # type: ignore[arg-type]
+
+
+def test_frames_are_polars(result: Result) -> None:
+    assert isinstance(result.metrics_summary(), pl.DataFrame)
+    assert isinstance(result.get_view("label"), ResultFrame)
+
+
+def test_to_pandas_works_without_pyarrow(result: Result) -> None:
+    frame = result.get_issues().to_pandas()
+    assert list(frame.columns)[: len(ISSUES)] == ISSUES
+    assert frame["counts"].sum() == 1800
