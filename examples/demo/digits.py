@@ -15,7 +15,7 @@ __all__ = ["CLASS_NAMES", "Digits", "SmallNet", "load_digits", "train"]
 
 CLASS_NAMES = tuple(str(digit) for digit in range(10))
 SEED = 0
-EPOCHS = 12
+EPOCHS = 14
 BATCH = 32
 
 
@@ -56,19 +56,19 @@ class SmallNet(torch.nn.Module):
 
 
 def load_digits() -> tuple[Digits, Digits, Digits]:
-    """Return training, validation and production images: 600, 500 and 697 of the 1,797, drawn with a fixed seed."""
+    """Return training, validation and production images: 300, 700 and 797 of the 1,797, drawn with a fixed seed."""
     from sklearn.datasets import load_digits as bundled
 
     data = bundled()
     images = (data.images[:, None] / 16.0).astype(np.float32)
     order = np.random.default_rng(SEED).permutation(len(images))
     whole = Digits(images, data.target.astype(np.int64), np.arange(len(images)))
-    train_rows, val_rows, rest = np.split(order, [600, 1100])
+    train_rows, val_rows, rest = np.split(order, [300, 1000])
     return whole.take(train_rows), whole.take(val_rows), whole.take(rest)
 
 
 def train(data: Digits) -> SmallNet:
-    """Train the network: Adam, 12 epochs, one thread and a fixed seed, so that every run gives the same weights."""
+    """Train the network: Adam, 14 epochs, one thread and a fixed seed, so that every run gives the same weights."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     torch.manual_seed(SEED)

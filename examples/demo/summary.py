@@ -1,0 +1,95 @@
+"""What the demo prints at its end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from mld_pipelines.evaluation import load_baseline, load_scorer
+from mld_pipelines.tables import MONITORING_ALERTS, MONITORING_WINDOWS
+from mld_pipelines.windows import derive, roll_up
+
+if TYPE_CHECKING:
+    from examples.demo.loop import Truth
+    from mld_pipelines.evaluator import Result
+    from mld_pipelines.lake import Lake
+
+__all__ = ["alerts", "days", "document", "print_summary", "top_issues"]
+
+
+def days(lake: Lake, result_name: str, truth: Truth) -> pl.DataFrame:
+    """Return, per day, the estimated error rate with its interval beside the true one."""
+    states = lake.scan(MONITORING_WINDOWS, result_name=result_name).filter(pl.col("slice") == "all").collect()
+    reference = load_scorer(lake, result_name).window_reference
+    derived = derive(roll_up(states), {result_name: load_baseline(lake, result_name)}, {result_name: reference})
+    columns = ["event_day", "n", "error_rate_estimated", "error_rate_low", "error_rate_high"]
+    joined = derived.select(columns).join(truth.error_rates(), on="event_day").sort("event_day")
+    inside = pl.col("error_rate_true").is_between("error_rate_low", "error_rate_high")
+    return joined.select(*columns, "error_rate_true", inside.alias("in_interval"))
+
+
+def top_issues(result: Result) -> pl.DataFrame:
+    """Return the five codes with the most errors in the deciding dataset."""
+    issues = result.get_issues(dataset=result.decision_dataset)
+    columns = ["error_code", "category", "reason", "counts", "errors", "error_rate", "top_error_types"]
+    return issues.sort("errors", "error_rate", descending=True).head(5).select(columns)
+
+
+def alerts(lake: Lake) -> pl.DataFrame:
+    """Return the alerts that were raised, oldest first."""
+    rows = lake.read(MONITORING_ALERTS)
+    return rows.sort("opened_at").select("rule", "result_name", "severity", "state", "opened_at", "value", "threshold")
+
+
+def document(lake: Lake, results: list[Result], truth: Truth, counts: dict[str, Any]) -> dict[str, Any]:
+    """Return the summary as plain values."""
+    last = results[-1]
+    return {
+        "results": [{"result_name": r.result_name, "inputs": r.inputs} for r in results],
+        "days": days(lake, results[0].result_name, truth).to_dicts(),
+        "issues": top_issues(last).to_dicts(),
+        "alerts": alerts(lake).to_dicts(),
+        "tables": lake.tables().to_dicts(),
+        "counts": counts,
+    }
+
+
+def print_summary(lake: Lake, results: list[Result], truth: Truth, counts: dict[str, Any]) -> None:
+    """Print the summary as tables."""
+    from rich.console import Console
+
+    console = Console()
+    first, last = results[0], results[-1]
+    _table(console, f"Error rate per day: estimated without labels and true ({first.result_name})",
+           days(lake, first.result_name, truth))  # fmt: skip
+    _table(console, f"Metrics ({last.result_name})", last.metrics_summary().select(pl.nth(range(9))))
+    _table(console, f"Top issues ({last.result_name})", top_issues(last))
+    _table(console, "Alerts", alerts(lake))
+    _table(console, "Tables", lake.tables().select("table", "rows", "version", "files"))
+    _table(console, "Streams", pl.DataFrame([{"stream": name, **values} for name, values in counts.items()]))
+    console.print("\nNext: [bold]make up[/] opens the Dagster UI on this lake when MLD_HOME=.mld/demo is set;")
+    console.print("`MLD_HOME=.mld/demo mld monitor show digits@v1` shows the days, `mld results list` the results.")
+
+
+def _table(console: Any, title: str, frame: pl.DataFrame) -> None:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for name, dtype in frame.schema.items():
+        table.add_column(name, justify="right" if dtype.is_numeric() else "left")
+    for row in frame.iter_rows():
+        table.add_row(*(_cell(value) for value in row))
+    console.print(table)
+
+
+def _cell(value: object) -> str:
+    match value:
+        case None:
+            return "–"
+        case float():
+            return f"{value:.3f}"
+        case list():
+            return ", ".join(str(item) for item in value)
+        case _:
+            return str(value)
