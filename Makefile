@@ -13,6 +13,9 @@ RUN := $(BIN)/python -m
 # and a moved checkout needs a new editable install.
 INSTALLED := $(VENV)/.installed-$(shell { cat pyproject.toml constraints.txt; echo "$(CURDIR)"; } | cksum | cut -d' ' -f1)
 
+# An instance with telemetry off, so that checking the definitions writes nothing outside.
+CHECK_HOME := $(abspath $(VENV))/dagster
+
 .PHONY: help install demo up test check bench docs lock clean
 
 help: ## Show this list
@@ -32,15 +35,18 @@ install: $(INSTALLED) ## Create .venv with the pinned set (every other target do
 demo: $(INSTALLED) ## Watch the whole loop on real data (3 minutes)
 	$(BIN)/mld demo
 
+# The demo's state is opened until there is a lake of your own.
 up: $(INSTALLED) ## Start the platform: Dagster UI and daemon on this machine, Ctrl-C stops them
-	$(BIN)/mld up
+	@home="$$MLD_HOME"; if [ -z "$$home" ] && [ -d .mld/demo ] && [ ! -d .mld/lake ]; then home=.mld/demo; fi; \
+	if [ -n "$$home" ]; then export MLD_HOME="$$home"; fi; exec $(BIN)/mld up
 
 check: $(INSTALLED) ## Lint, format, types, Dagster definitions
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy
-	$(RUN) dagster definitions validate -w workspace.yaml
-	$(BIN)/python -c 'from dagster_dg_cli.cli import main; main()' check defs
+	@mkdir -p $(CHECK_HOME) && cp mld_pipelines/cli/templates/dagster.yaml $(CHECK_HOME)
+	DAGSTER_HOME=$(CHECK_HOME) $(RUN) dagster definitions validate -w workspace.yaml
+	DAGSTER_HOME=$(CHECK_HOME) $(BIN)/python -c 'from dagster_dg_cli.cli import main; main()' check defs
 
 test: check ## Everything CI runs: check, then the tests with the feature list
 	$(RUN) pytest --features=check $(PYTEST_ARGS)
