@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from mld_pipelines.tables import TableSpec
 
-__all__ = ["append", "commit_once", "mark", "replace", "rewrite"]
+__all__ = ["append", "commit_once", "mark", "remove", "replace", "rewrite"]
 
 _ATTEMPTS = 60
 """Attempts of a whole commit; each is preceded by a growing random pause, together about ten seconds."""
@@ -78,6 +78,17 @@ def replace(
 
     version = _attempt(tables, spec, "replace", write)
     return Commit(spec.name, version, checked.valid.height, refused, 0, tables.storage.uri(spec.name))
+
+
+def remove(tables: Tables, spec: TableSpec, predicate: str, metadata: Mapping[str, str]) -> Commit:
+    """Delete the rows that match a predicate; see `Lake.remove`."""
+
+    def write(handle: DeltaTable) -> None:
+        properties = CommitProperties(custom_metadata=dict(metadata), max_commit_retries=COMMIT_RETRIES)
+        handle.delete(predicate, commit_properties=properties, writer_properties=writer_properties(spec))
+
+    version = _attempt(tables, spec, "removal", write)
+    return Commit(spec.name, version, 0, 0, 0, tables.storage.uri(spec.name))
 
 
 def rewrite(

@@ -11,7 +11,7 @@ from mld_pipelines.exceptions import ContractError, CorruptTableError, InvalidIn
 from mld_pipelines.lake import _commit, _maintenance
 from mld_pipelines.lake._describe import data_files, describe_history, describe_tables, no_files
 from mld_pipelines.lake._errors import translated
-from mld_pipelines.lake._predicate import Where, partition_predicate, refuse_rows_outside
+from mld_pipelines.lake._predicate import Where, partition_predicate, refuse_rows_outside, row_predicate
 from mld_pipelines.lake._read import read_changes, scan_handle
 from mld_pipelines.lake._storage import Storage
 from mld_pipelines.lake._tables import Tables
@@ -204,7 +204,8 @@ class Lake:
             stream: Name of the stream.
         """
         handle = self._tables.snapshot(spec.name)
-        return None if handle is None else handle.transaction_version(stream)
+        with translated(self._storage, spec.name, "reading the mark"):
+            return None if handle is None else handle.transaction_version(stream)
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
@@ -266,6 +267,19 @@ class Lake:
             ContractError: Outside landing, a frame has other columns or dtypes (in landing it is quarantined).
         """
         return _commit.commit_once(self._tables, spec, batches, self._metadata(provenance))
+
+    def remove(self, spec: TableSpec, *, where: Where, provenance: Provenance | None = None) -> Commit:
+        """Delete the rows that match; rows appended meanwhile by others stay unless they match.
+
+        Args:
+            spec: A table that is not append-only.
+            where: Values by column: a string or date, or a list of them.
+            provenance: Who deletes.
+
+        Raises:
+            InvalidInputError: The table is append-only, or `where` names no text or date column.
+        """
+        return _commit.remove(self._tables, spec, row_predicate(spec, where), self._metadata(provenance))
 
     def upsert(self, spec: TableSpec, frame: pl.DataFrame, *, provenance: Provenance | None = None) -> Commit:
         """Insert rows of a small registry table or replace those of the same key.

@@ -36,7 +36,8 @@ class AddedFile:
 def added_files(storage: Storage, table: str, *, since: int, until: int) -> list[AddedFile]:
     """Return the files that brought new rows in versions `since + 1 … until`.
 
-    Files that a compaction rewrote carry `dataChange: false` and are left out: they hold no new row.
+    Files that a compaction rewrote carry `dataChange: false` and are left out, and so are those in which a deletion kept
+    the remaining rows: neither holds a new row.
 
     Args:
         storage: The lake.
@@ -51,7 +52,7 @@ def added_files(storage: Storage, table: str, *, since: int, until: int) -> list
     return [
         _added(storage, table, action["add"], version)
         for version in range(since + 1, until + 1)
-        for action in _actions(storage, table, version)
+        for action in _new_rows(_actions(storage, table, version))
         if action.get("add", {}).get("dataChange")
     ]
 
@@ -85,6 +86,11 @@ def _actions(storage: Storage, table: str, version: int) -> list[dict[str, Any]]
         raise CorruptTableError(
             f"log file {storage.uri(table)}/{storage.commit_name(version)} is not valid JSON; restore it from a backup."
         ) from error
+
+
+def _new_rows(actions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    deletes = any(action.get("commitInfo", {}).get("operation") == "DELETE" for action in actions)
+    return [] if deletes else actions
 
 
 def _added(storage: Storage, table: str, add: dict[str, Any], version: int) -> AddedFile:

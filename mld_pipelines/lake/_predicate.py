@@ -1,4 +1,4 @@
-"""Which partitions a replacement touches, as SQL for Delta and as a check of the frame."""
+"""Which rows a replacement or a deletion touches, as SQL for Delta and as a check of the frame."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from mld_pipelines.exceptions import InvalidInputError
 if TYPE_CHECKING:
     from mld_pipelines.tables import TableSpec
 
-__all__ = ["Where", "partition_predicate", "refuse_rows_outside"]
+__all__ = ["Where", "partition_predicate", "refuse_rows_outside", "row_predicate"]
 
 Where = Mapping[str, str | date | list[str] | list[date]]
-"""Partition values by column."""
+"""Values by column: a string or date, or a list of them."""
 
 
 def partition_predicate(spec: TableSpec, where: Where) -> str | None:
@@ -42,6 +42,25 @@ def partition_predicate(spec: TableSpec, where: Where) -> str | None:
             f"partitions by {list(spec.partition_by)}."
         )
     return " AND ".join(_clause(spec, name, _members(value)) for name, value in where.items()) or None
+
+
+def row_predicate(spec: TableSpec, where: Where) -> str:
+    """Return the SQL predicate of a deletion.
+
+    Args:
+        spec: The table.
+        where: Values by text or date column.
+
+    Raises:
+        InvalidInputError: The table is append-only, nothing is named, or a value does not fit its column.
+    """
+    if spec.append_only or not where:
+        reason = "is append-only" if spec.append_only else "would lose all rows"
+        raise InvalidInputError(f"table {spec.name} {reason}; nothing was deleted.")
+    wrong = [name for name in where if spec.column(name).data_type not in (pl.String(), pl.Date())]
+    if wrong:
+        raise InvalidInputError(f"{wrong} of table {spec.name} are no text or date columns; nothing was deleted.")
+    return " AND ".join(_clause(spec, name, _members(value)) for name, value in where.items())
 
 
 def refuse_rows_outside(spec: TableSpec, frame: pl.DataFrame, where: Where) -> None:
@@ -73,8 +92,8 @@ def _clause(spec: TableSpec, name: str, members: list[object]) -> str:
     wrong = [member for member in members if type(member) is not expected]
     if wrong or not members:
         raise InvalidInputError(
-            f"partition {name} of table {spec.name} takes {expected.__name__} values, not {wrong or 'none'}; nothing "
-            "was written."
+            f"column {name} of table {spec.name} takes {expected.__name__} values, not {wrong or 'none'}; nothing was "
+            "changed."
         )
     quoted = ", ".join("'" + str(member).replace("'", "''") + "'" for member in members)
     return f"{name} IN ({quoted})"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,9 +9,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 from deltalake import DeltaTable
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from mld_pipelines.exceptions import ContractError, VersionUnavailableError
 from mld_pipelines.lake import Lake
@@ -132,60 +130,37 @@ def test_a_condition_on_an_unknown_column_is_an_error(lake):
         lake.read(LANDING_TRACES, nothing=1)
 
 
-class FollowedTable(RuleBasedStateMachine):
-    """A reader follows a table by versions while writers append, compact and clean up."""
-
-    @initialize()
-    def open_lake(self) -> None:
-        self.folder = tempfile.mkdtemp()
-        self.writer, self.other = (Lake(self.folder, code_version=name) for name in "ab")
-        self.reader = Lake(self.folder, code_version="r")
-        self.written = 0
-        self.seen: list[str] = []
-        self.cursor: int | None = None
-
-    def teardown(self) -> None:
-        shutil.rmtree(self.folder)
-
-    @rule(n=st.integers(0, 3), other=st.booleans())
-    def append(self, n: int, other: bool) -> None:
-        names = pl.DataFrame(
-            {"result_name": [str(self.written + row) for row in range(n)]}, schema={"result_name": pl.String}
-        )
-        frame = names.with_columns(
-            model_key=pl.lit("m@v"), promoted_by=pl.lit("me"), promoted_at=pl.lit(MOMENT, dtype=TIMESTAMP)
-        )
-        (self.other if other else self.writer).append(OPS_PROMOTIONS, frame)
-        self.written += n
-
-    @rule(other=st.booleans())
-    def compact(self, other: bool) -> None:
-        (self.other if other else self.writer).compact(OPS_PROMOTIONS, min_files=2)
-
-    @rule()
-    def vacuum(self) -> None:
-        self.writer.vacuum(OPS_PROMOTIONS, retention=timedelta(days=7))
-
-    @rule()
-    def follow(self) -> None:
-        until = self.reader.version(OPS_PROMOTIONS)
-        self.seen += self.reader.changes(OPS_PROMOTIONS, since=self.cursor, until=until)["result_name"].to_list()
-        self.cursor = until
-
-    @invariant()
-    def nothing_is_seen_twice(self) -> None:
-        if hasattr(self, "seen"):
-            assert len(self.seen) == len(set(self.seen))
-
-    @precondition(lambda self: self.written)
-    @rule()
-    def a_reader_that_catches_up_has_everything(self) -> None:
-        self.follow()
-        assert sorted(self.seen, key=int) == [str(number) for number in range(self.written)]
-        assert self.reader.read(OPS_PROMOTIONS).height == self.written
+def promotion(number: int) -> pl.DataFrame:
+    return pl.DataFrame({"result_name": [str(number)]}).with_columns(
+        model_key=pl.lit("m@v"), promoted_by=pl.lit("me"), promoted_at=pl.lit(MOMENT, dtype=TIMESTAMP)
+    )
 
 
-TestFollowedTable = FollowedTable.TestCase
-TestFollowedTable.settings = settings(
-    max_examples=12, stateful_step_count=14, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+STEPS = st.lists(
+    st.sampled_from(["append", "append", "append elsewhere", "compact", "compact elsewhere", "vacuum", "follow"]),
+    min_size=12,
+    max_size=24,
 )
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(steps=STEPS)
+def test_a_follower_sees_every_row_once_whatever_happens_to_the_files(steps):
+    with tempfile.TemporaryDirectory() as folder:
+        writer, elsewhere, reader = (Lake(folder, code_version=name) for name in "wer")
+        written, seen, cursor = 0, [], None
+        for step in [*steps, "follow"]:
+            lake = elsewhere if step.endswith("elsewhere") else writer
+            if step.startswith("append"):
+                lake.append(OPS_PROMOTIONS, promotion(written))
+                written += 1
+            elif step.startswith("compact"):
+                lake.compact(OPS_PROMOTIONS, min_files=2)
+            elif step == "vacuum":
+                lake.vacuum(OPS_PROMOTIONS, retention=timedelta(days=7))
+            else:
+                until = reader.version(OPS_PROMOTIONS)
+                seen += reader.changes(OPS_PROMOTIONS, since=cursor, until=until)["result_name"].to_list()
+                cursor = until
+        assert sorted(seen, key=int) == [str(number) for number in range(written)]
+        assert reader.read(OPS_PROMOTIONS).height == written

@@ -136,3 +136,24 @@ def test_repeated_keys_of_a_gold_batch_are_refused(lake, rows):
     with pytest.raises(ContractError, match="share their unique"):
         lake.commit_once(TRACES_INPUTS, [Batch("s", 0, pl.concat([rows(), rows()]))])
     assert lake.read(TRACES_INPUTS).is_empty()
+
+
+def test_a_batch_that_another_writer_commits_between_mark_and_write_is_stored_once(lake, rows, monkeypatch):
+    from mld_pipelines.lake import _commit as commits
+
+    other = Lake(lake.root, code_version="other")
+    lake.commit_once(LANDING_TRACES, batches(rows, "s", 0))
+    read_mark, overtaken = commits.mark, []
+
+    def overtaking_mark(handle, stream):
+        known = read_mark(handle, stream)
+        if not overtaken:
+            overtaken.append(stream)
+            other.commit_once(LANDING_TRACES, batches(rows, "s", 1, 2))
+        return known
+
+    monkeypatch.setattr(commits, "mark", overtaking_mark)
+    commit = lake.commit_once(LANDING_TRACES, batches(rows, "s", 1, 2, 3))
+    assert (commit.rows, commit.duplicates) == (3, 2)
+    assert lake.read(LANDING_TRACES).select("seq", "row").is_unique().all()
+    assert lake.read(LANDING_TRACES).height == 12

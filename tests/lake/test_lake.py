@@ -96,17 +96,19 @@ def test_a_table_that_was_deleted_under_a_running_process_is_made_anew(lake, row
     assert lake.read(LANDING_TRACES).height == 3
 
 
-def test_a_table_that_another_process_made_anew_is_noticed(lake, rows):
+@pytest.mark.parametrize("n", [1, 5, 9])
+def test_a_table_that_another_process_made_anew_is_noticed(lake, rows, n):
     for seq in range(5):
         lake.commit_once(LANDING_TRACES, [Batch("s", seq, rows(seq=seq))])
+    assert lake.mark(LANDING_TRACES, "s") == 4
     shutil.rmtree(lake.root)
     other = Lake(lake.root, code_version="other")
-    for seq in range(9):
+    for seq in range(n):
         other.commit_once(LANDING_TRACES, [Batch("t", seq, rows(seq=seq, stream="t"))])
     assert lake.mark(LANDING_TRACES, "s") is None
-    assert lake.read(LANDING_TRACES).height == 27
+    assert lake.read(LANDING_TRACES).height == 3 * n
     assert lake.commit_once(LANDING_TRACES, [Batch("s", 0, rows())]).rows == 3
-    assert other.read(LANDING_TRACES).height == 30
+    assert other.read(LANDING_TRACES).height == 3 * n + 3
 
 
 def test_a_pickled_lake_reads_the_same_tables(lake, rows):

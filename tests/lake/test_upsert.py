@@ -65,3 +65,21 @@ def test_pins_are_kept_per_result_and_table(lake):
         ("r1", "landing/traces", 5),
         ("r1", "traces/inputs", 4),
     ]
+
+
+@pytest.mark.parametrize("before", [(), ("old",)])
+def test_an_upsert_that_was_overtaken_starts_again(lake, model_rows, before):
+    # Into an empty table two stale overwrites would both pass Delta's own check, and the key would be there twice.
+    other = Lake(lake.root, code_version="other")
+    lake.upsert(OPS_MODELS, model_rows(*before))
+    seen = []
+
+    def change(old: pl.DataFrame) -> pl.DataFrame:
+        seen.append(sorted(old["name"]))
+        if len(seen) == 1:
+            other.upsert(OPS_MODELS, model_rows("same"))
+        return pl.concat([old.filter(pl.col("name") != "same"), model_rows("same", params='{"ours": 1}')])
+
+    lake._rewrite(OPS_MODELS, change, None)
+    assert seen == [[*before], [*before, "same"]]
+    assert lake.read(OPS_MODELS, name="same")["params"].to_list() == ['{"ours": 1}']
