@@ -38,7 +38,7 @@ class EvaluationConfig(dg.Config):
 
 
 @dg.multi_asset(
-    name="evaluation",
+    name="evaluate_model",
     specs=[
         declare(table, kinds=_KINDS, skippable=True, automation_condition=EVALUATE_NEW_MODEL)
         for table in EVALUATION_TABLES

@@ -63,7 +63,9 @@ def monitoring_windows(context: dg.AssetExecutionContext, lake: LakeResource) ->
     opened, days = lake.open(), days_of(context)
     names = set(opened.scan(MONITORING_SCORED, event_day=days).select("result_name").unique().collect()["result_name"])
     references = Scorers(opened).references(names)
-    done = refresh.refresh_windows(opened, days, references=references.windows, provenance=provenance(context.run.run_id))
+    done = refresh.refresh_windows(
+        opened, days, references=references.windows, provenance=provenance(context.run.run_id)
+    )
     states = opened.read(MONITORING_WINDOWS, event_day=days)
     basic = states.filter(pl.col("result_name").is_null()).sort("event_day", "hour")
     hourly = basic.group_by("event_day", "hour", maintain_order=True).agg(pl.col("n").sum())
@@ -88,7 +90,9 @@ def monitoring_codes(context: dg.AssetExecutionContext, lake: LakeResource) -> d
 
     opened, days = lake.open(), days_of(context)
     references = Scorers(opened).references(_result_names(opened.read(MONITORING_WINDOWS, event_day=days)))
-    done = refresh.refresh_codes(opened, days, baselines=references.baselines, provenance=provenance(context.run.run_id))
+    done = refresh.refresh_codes(
+        opened, days, baselines=references.baselines, provenance=provenance(context.run.run_id)
+    )
     codes = opened.read(MONITORING_CODES, event_day=days)
     newest = codes.filter(pl.col("event_day") == pl.col("event_day").max()).sort("share", descending=True)
     chart = bar_chart(newest, label="error_code", value="share", title="Codes of the newest day", limit=10)

@@ -221,7 +221,7 @@ def _add_models(
 
 def _evaluation(run_key: str | None, model_key: str, config: EvaluationConfig) -> dg.RunRequest:
     return dg.RunRequest(
-        run_key=run_key, partition_key=model_key, run_config=dg.RunConfig(ops={"evaluation": config})
+        run_key=run_key, partition_key=model_key, run_config=dg.RunConfig(ops={"evaluate_model": config})
     )  # fmt: skip
 
 

@@ -191,7 +191,7 @@ def test_a_requested_evaluation_is_launched_once_with_its_wishes(lake, tick, ins
     result = tick("evaluation_requests")
     (run,) = result.run_requests
     assert (run.run_key, run.partition_key) == ("r1", MODEL)
-    config = run.run_config["ops"]["evaluation"]["config"]
+    config = run.run_config["ops"]["evaluate_model"]["config"]
     assert (config["result_name"], config["n_epoch"], config["policy"]) == ("mine", "3", '{"seed": 5}')
     assert config["trigger"] == "request"
     assert instance.get_dynamic_partitions("model_key") == [MODEL]
@@ -247,7 +247,7 @@ def test_enough_labels_request_one_re_evaluation(lake, tick, evaluated):
     due = tick("reevaluate", almost.cursor)
     (run,) = due.run_requests
     assert run.partition_key == MODEL
-    assert run.run_config["ops"]["evaluation"]["config"]["trigger"] == "feedback"
+    assert run.run_config["ops"]["evaluate_model"]["config"]["trigger"] == "feedback"
     repeated = tick("reevaluate", almost.cursor)
     assert [r.run_key for r in repeated.run_requests] == [run.run_key], "a repeated tick asks for the same run"
     assert tick("reevaluate", due.cursor).run_requests == []
