@@ -13,7 +13,6 @@ from examples.demo.digits import CLASS_NAMES, Digits, SmallNet
 from examples.demo.traffic import DAYS, FIRST_DAY, PER_DAY, SimulatedClock, fortnight
 from mld_pipelines.evaluator import Evaluator, Result
 from mld_pipelines.exceptions import MldError, UnknownModelError
-from mld_pipelines.lake import Lake
 from mld_pipelines.monitoring import ClassificationLogger, log_labels
 from mld_pipelines.tables import MONITORING_WINDOWS
 from mld_pipelines.training import ClassificationTracer
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from mld_pipelines.capture import Stats
+    from mld_pipelines.lake import Lake
     from mld_pipelines.monitoring import LabelReceipt
     from mld_pipelines.training import Receipt
 
@@ -143,8 +143,7 @@ def wait_until(
     started = time.monotonic()
     while not condition():
         if time.monotonic() - started > seconds:
-            raise MldError(f"waited {seconds:.0f} s for {what} in vain; `mld doctor` and the logs in dagster/ tell more.")
+            raise MldError(f"waited {seconds:.0f} s for {what} in vain; see the logs in .mld/demo/dagster/logs.")
         check()
         time.sleep(0.5)
     return time.monotonic() - started
-

@@ -74,9 +74,7 @@ def fortnight(pool: Digits) -> Iterator[Request]:
             )
 
 
-def _corrupted(
-    image: npt.NDArray[np.float32], severity: float, rng: np.random.Generator
-) -> npt.NDArray[np.float32]:
+def _corrupted(image: npt.NDArray[np.float32], severity: float, rng: np.random.Generator) -> npt.NDArray[np.float32]:
     """Return the image with noise, blur or an occlusion; severity 0 … 1 is also the chance of any."""
     kind, chance = rng.integers(0, 3), rng.random()
     noise, corner = rng.normal(size=image.shape), rng.integers(0, 4, size=2)
