@@ -46,8 +46,10 @@ def show(model: ModelKey, *, days: Annotated[int, typer.Option(min=1, help="Newe
     alerts = (
         lake.scan(MONITORING_ALERTS, model_key=model).filter(pl.col("state").is_in(["firing", "pending"])).collect()
     )
-    data = {"model_key": model, "current_result": current_result(lake, model), "days": windows, "alerts": alerts}
-    text: list[Any] = [table_of(windows.select(_SHOWN)) if windows.height else f"nothing monitored for {model} yet"]
+    current = current_result(lake, model)
+    data = {"model_key": model, "current_result": current, "days": windows, "alerts": alerts}
+    seen = _through(windows, current)
+    text: list[Any] = [table_of(seen.select(_SHOWN)) if seen.height else f"nothing monitored for {model} yet"]
     shown = ["rule", "severity", "state", "value", "threshold", "n", "opened_at"]
     text.append(table_of(alerts.select(shown), title="open alerts") if alerts.height else "no open alerts")
     return Answer(data, tuple(text))
@@ -96,6 +98,15 @@ def _days(lake: Lake, model: str, days: int) -> pl.DataFrame:
     baselines = {name: load_baseline(lake, name) for name in results}
     references = {name: load_scorer(lake, name).window_reference for name in results}
     return derive(daily, baselines, references).sort("event_day", "result_name")
+
+
+def _through(windows: pl.DataFrame, current: str | None) -> pl.DataFrame:
+    """Keep one row per day: seen through the current result, else the basic metrics."""
+    import polars as pl
+
+    judged = windows.filter(pl.col("result_name") == pl.lit(current, dtype=pl.String))
+    basic = windows.filter(pl.col("result_name").is_null() & ~pl.col("event_day").is_in(judged["event_day"].implode()))
+    return pl.concat([basic, judged]).sort("event_day")
 
 
 def _inferences(frame: pl.LazyFrame) -> pl.LazyFrame:

@@ -90,9 +90,32 @@ def test_show_adds_the_hours_of_a_day(mld, lake):
 
     write_inferences(lake, 50)
     rows = lake.read(LANDING_INFERENCES)
-    states = aggregate(rows)
+    states = aggregate(rows, errors=False)
     days = states["event_day"].unique().to_list()
     lake.replace(MONITORING_WINDOWS, MONITORING_WINDOWS.align(states), where={"event_day": days})
     (day,) = mld("monitor", "show", "toy@v1", "--json").document["days"]
     assert day["n"] == 50
     assert day["latency_p50_ms"] == pytest.approx(rows["latency_ms"].median(), rel=0.13)
+
+
+@pytest.mark.feature("I18", "I23")
+def test_show_sees_days_through_the_current_result(mld, lake):
+    from assets.scoring import Scorers
+    from mld_pipelines.tables import LANDING_INFERENCES
+    from mld_pipelines.windows.refresh import refresh_windows, score_days
+
+    write_trace(lake, "train", 300, seed=1)
+    write_trace(lake, "val", 300, seed=2)
+    mld("evaluate", "toy@v1", "--result-name", "first")
+    write_inferences(lake, 120, result_name="first")
+    days = lake.read(LANDING_INFERENCES)["event_day"].unique().to_list()
+    scorers = Scorers(lake)
+    score_days(lake, days, current=scorers.current, score=scorers.score)
+    refresh_windows(lake, days, references=scorers.references({"first"}).windows)
+    document = mld("monitor", "show", "toy@v1", "--json").document
+    (day,) = [row for row in document["days"] if row["result_name"] == "first"]
+    assert document["current_result"] == "first"
+    assert day["error_rate_low"] <= day["error_rate_estimated"] <= day["error_rate_high"]
+    assert day["throughput_per_s"] > 0
+    shown = mld("monitor", "show", "toy@v1").stdout
+    assert shown.count("2026-01-06") == 1
