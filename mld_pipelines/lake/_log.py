@@ -36,7 +36,7 @@ class AddedFile:
 def added_files(storage: Storage, table: str, *, since: int, until: int) -> list[AddedFile]:
     """Return the files that brought new rows in versions `since + 1 … until`.
 
-    Files that a compaction rewrote carry `dataChange: false` and are left out, and so are those in which a deletion kept
+    Files that a compaction rewrote carry `dataChange: false` and are left out, as are those in which a deletion kept
     the remaining rows: neither holds a new row.
 
     Args:
