@@ -1,0 +1,87 @@
+"""`python -m benchmarks`: run the benchmarks one after another, print their tables and keep them in the docs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks._catalogue import BENCHMARKS
+from benchmarks._machine import settle
+from benchmarks._page import PAGE, replace_table
+
+if TYPE_CHECKING:
+    from benchmarks._report import Report
+
+_ROOT = Path(__file__).resolve().parents[1]
+_PATIENCE_SECONDS = 120.0
+"""The load that one benchmark leaves behind falls below 1.5 within a minute; a busy neighbour stays."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the benchmarks that were asked for; returns the exit status (1 if one of them broke)."""
+    asked = _parser().parse_args(arguments)
+    reports: dict[str, Report] = {}
+    broken = []
+    for name in asked.only or BENCHMARKS:
+        if not asked.quick:
+            settle(asked.patience)
+        report = _run(name, quick=asked.quick, full=asked.full)
+        if report is None:
+            broken.append(name)
+            continue
+        reports[name] = report
+        if not asked.json:
+            print(f"\n{report.markdown()}", flush=True)
+    if asked.json:
+        print(json.dumps({name: report.document() for name, report in reports.items()}, default=str))
+    if not asked.quick:
+        _keep(reports)
+    if broken:
+        print(f"these benchmarks broke: {', '.join(broken)}", file=sys.stderr)
+    return 1 if broken else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", action="append", choices=list(BENCHMARKS), metavar="NAME", help=", ".join(BENCHMARKS))
+    parser.add_argument("--quick", action="store_true", help="small sizes: proves that it runs, measures nothing")
+    parser.add_argument("--full", action="store_true", help="adds the sizes that take minutes (1,000,000 units)")
+    parser.add_argument("--json", action="store_true", help="one JSON document instead of tables")
+    parser.add_argument("--patience", type=float, default=_PATIENCE_SECONDS, help="seconds to wait for a quiet machine")
+    return parser
+
+
+def _run(name: str, *, quick: bool, full: bool) -> Report | None:
+    """Run one benchmark in a new process, so that threads, caches and memory of one do not reach the next."""
+    flags = [flag for flag, is_on in (("--quick", quick), ("--full", full)) if is_on]
+    with tempfile.TemporaryDirectory(prefix="mld-bench-") as folder:
+        output = Path(folder) / "report"
+        command = [sys.executable, "-m", "benchmarks._one", name, str(output), *flags]
+        done = subprocess.run(command, cwd=_ROOT, env=dict(os.environ), stdout=sys.stderr, check=False)
+        if done.returncode:
+            return None
+        report: Report = pickle.loads(output.read_bytes())
+        return report
+
+
+def _keep(reports: dict[str, Report]) -> None:
+    """Write the tables into the docs; one that was judged is not replaced by one that could not be."""
+    page = PAGE.read_text(encoding="utf-8")
+    for name, report in reports.items():
+        before = page.split(f"<!-- bench:{name}:begin -->")[-1].split(f"<!-- bench:{name}:end -->")[0]
+        if report.has_verdict or "| met" not in before.replace("  ", " "):
+            page = replace_table(page, name, report.markdown())
+        else:
+            print(f"{name}: the machine was too busy; the table in {PAGE.name} stays", file=sys.stderr)
+    PAGE.write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

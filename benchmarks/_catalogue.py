@@ -1,0 +1,15 @@
+"""The benchmarks by name, each in a module of its own with `run(*, quick, full) -> Report`."""
+
+from __future__ import annotations
+
+__all__ = ["BENCHMARKS"]
+
+BENCHMARKS: dict[str, str] = {
+    "logging": "benchmarks.logger",
+    "commits": "benchmarks.commits",
+    "monitoring": "benchmarks.monitoring",
+    "evaluation": "benchmarks.evaluation",
+    "interactive": "benchmarks.interactive",
+    "imports": "benchmarks.imports",
+    "estimator": "benchmarks.estimator",
+}
