@@ -40,7 +40,7 @@ class Ledger:
 
     def entry(self, table: str) -> Entry:
         """Return the counts of a table; the last ones seen if the folder is gone."""
-        self._read()
+        self.refresh()
         return self._last.get(table, Entry())
 
     def add(self, table: str, more: Entry) -> None:
@@ -58,7 +58,8 @@ class Ledger:
         self._last = {}
         self._path.unlink(missing_ok=True)
 
-    def _read(self) -> None:
+    def refresh(self) -> None:
+        """Read the counts anew; the last ones stay if the folder is gone."""
         try:
             stored = json.loads(self._path.read_text())
         except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):

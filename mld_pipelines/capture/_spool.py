@@ -159,6 +159,7 @@ class StreamFolder:
 
     def close(self) -> None:
         """Give the lease up; the folder goes if nothing is left in it."""
+        self.ledger.refresh()  # the counts outlive the folder
         self._lease.release()
         self.remove_if_done()
 

@@ -103,7 +103,7 @@ WRAPS = {
     "dict": lambda h, z: {"hidden": h, "logits": z},
     "plain_dict": lambda h, z: {"anything": z},
     "model_output": lambda h, z: ModelOutput(loss=None, logits=z),
-    "dataclass": lambda h, z: Answer(h, z),
+    "dataclass": Answer,
 }
 
 

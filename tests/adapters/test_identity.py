@@ -93,7 +93,10 @@ def test_strides_key_order_and_library_are_not():
 
 
 def test_another_process_computes_the_same_hash():
-    code = "import torch; from mld_pipelines.adapters import input_hashes; print(input_hashes({'b': torch.arange(8.).reshape(2, 4), 'a': ['x', 'y']}, 2)[1])"
+    code = (
+        "import torch; from mld_pipelines.adapters import input_hashes; "
+        "print(input_hashes({'b': torch.arange(8.).reshape(2, 4), 'a': ['x', 'y']}, 2)[1])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     here = input_hashes({"a": ["x", "y"], "b": torch.arange(8.0).reshape(2, 4)}, 2)[1]
     assert done.stdout.strip() == here
