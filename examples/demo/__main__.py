@@ -18,6 +18,7 @@ SECONDS_PER_WAIT = 240.0
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from mld_pipelines.cli._platform import Platform
     from mld_pipelines.evaluator import Result
     from mld_pipelines.lake import Lake
 
@@ -76,6 +77,8 @@ def run(step: Callable[[str], None]) -> tuple[list[Result], Any, dict[str, dict[
         second = feedback_results(lake)[-1]
         step(f"{second.result_name} is current; waiting for the last week to be scored again")
         wait(loop, "new windows", lambda: loop.monitored(lake, second.result_name, days=7), platform.require_alive)
+        step("waiting for the last runs to end")
+        wait(loop, "quiet", Quiet(platform), platform.require_alive)
     counts = {
         "tracer": {"rows": receipt.rows, "known": receipt.known, "quarantined": receipt.quarantined},
         "logger": {"rows": stats.emitted, "known": stats.known, "quarantined": stats.quarantined},
@@ -87,6 +90,23 @@ def run(step: Callable[[str], None]) -> tuple[list[Result], Any, dict[str, dict[
 def wait(loop: Any, what: str, condition: Callable[[], bool], check: Callable[[], None]) -> None:
     """Wait for a condition, failing early when the platform died."""
     loop.wait_until(what, condition, seconds=SECONDS_PER_WAIT, check=check)
+
+
+class Quiet:
+    """Asks whether no run was queued or running for the last four ticks of the sensors."""
+
+    _QUERY = """{ runsOrError(filter: {statuses: [QUEUED, NOT_STARTED, STARTING, STARTED]}, limit: 1) {
+      ... on Runs { results { id } } } }"""
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self._since = time.monotonic()
+
+    def __call__(self) -> bool:
+        """Return whether it is quiet."""
+        if self._platform.graphql(self._QUERY)["runsOrError"]["results"]:
+            self._since = time.monotonic()
+        return time.monotonic() - self._since > 4 * int(SENSOR_INTERVAL)
 
 
 def feedback_results(lake: Lake) -> list[Result]:

@@ -56,26 +56,47 @@ def document(lake: Lake, results: list[Result], truth: Truth, counts: dict[str, 
 
 
 def print_summary(lake: Lake, results: list[Result], truth: Truth, counts: dict[str, Any]) -> None:
-    """Print the summary as tables."""
+    """Print the summary as tables that fit 80 columns."""
     from rich.console import Console
 
     console = Console()
     first, last = results[0], results[-1]
-    _table(console, f"Error rate per day: estimated without labels and true ({first.result_name})",
-           days(lake, first.result_name, truth))  # fmt: skip
-    _table(console, f"Metrics ({last.result_name})", last.metrics_summary().select(pl.nth(range(9))))
-    _table(console, f"Top issues ({last.result_name})", top_issues(last))
-    _table(console, "Alerts", alerts(lake))
+    daily = days(lake, first.result_name, truth).select(
+        pl.col("event_day").alias("day"),
+        pl.col("n").alias("requests"),
+        pl.col("error_rate_estimated").alias("estimated"),
+        pl.format("{} – {}", pl.col("error_rate_low").round(3), pl.col("error_rate_high").round(3)).alias(
+            "90 % interval"
+        ),
+        pl.col("error_rate_true").alias("true"),
+        pl.when("in_interval").then(pl.lit("inside")).otherwise(pl.lit("outside")).alias(""),
+    )
+    _table(console, f"Error rate per day, estimated without labels, beside the truth ({first.result_name})", daily)
+    metrics = last.metrics_summary().select("dataset", "counts", "accuracy", "auroc", "error_proba_auroc")
+    _table(console, f"Metrics after the re-evaluation that labels triggered ({last.result_name})", metrics)
+    issues = top_issues(last).rename({"error_code": "code", "error_rate": "rate", "top_error_types": "confusions"})
+    _table(console, "Top issues", issues.drop("reason"))
+    raised = alerts(lake).select(
+        "rule", pl.col("result_name").alias("result"), pl.col("opened_at").dt.date().alias("opened"), "state", "value"
+    )
+    _table(console, "Alerts", raised)
     _table(console, "Tables", lake.tables().select("table", "rows", "version", "files"))
-    _table(console, "Streams", pl.DataFrame([{"stream": name, **values} for name, values in counts.items()]))
-    console.print("\nNext: [bold]make up[/] opens the Dagster UI on this lake when MLD_HOME=.mld/demo is set;")
-    console.print("`MLD_HOME=.mld/demo mld monitor show digits@v1` shows the days, `mld results list` the results.")
+    _table(console, "Streams (known = already stored)", _streams(counts))
+    console.print("\nNext:", style="bold")
+    console.print("  MLD_HOME=.mld/demo make up          open the Dagster UI on what you just saw")
+    console.print("  MLD_HOME=.mld/demo .venv/bin/mld monitor show digits@v1")
+    console.print("  MLD_HOME=.mld/demo .venv/bin/mld results list")
+
+
+def _streams(counts: dict[str, Any]) -> pl.DataFrame:
+    return pl.DataFrame([{"stream": name, **values} for name, values in counts.items()])
 
 
 def _table(console: Any, title: str, frame: pl.DataFrame) -> None:
+    from rich import box
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for name, dtype in frame.schema.items():
         table.add_column(name, justify="right" if dtype.is_numeric() else "left")
     for row in frame.iter_rows():

@@ -94,16 +94,13 @@ def remove_unbound(lake: Lake, *, older_than: datetime) -> dict[str, int]:
     horizon = f"{int(older_than.timestamp() * 1000):012x}"
     removed = {}
     for spec in _ROW_TABLES:
-        attempts = lake.scan(spec).group_by("model_key", "evaluation_id").agg(pl.len().alias("rows")).collect()
+        attempts = lake.scan(spec).group_by("evaluation_id").agg(pl.len().alias("rows")).collect()
         stamp = pl.col("evaluation_id").str.replace_all("-", "").str.head(12)
         stale = attempts.filter(~pl.col("evaluation_id").is_in(list(bound)) & (stamp < horizon))
         removed[spec.name] = int(stale["rows"].sum())
-        for (key,), rows in stale.group_by("model_key"):
-            gone = pl.col("evaluation_id").is_in(rows["evaluation_id"].to_list())
-            provenance = Provenance(extra={"purpose": "remove_unbound"})
-            lake.replace(
-                spec, lake.read(spec, model_key=key).filter(~gone), where={"model_key": key}, provenance=provenance
-            )
+        if stale.height:
+            provenance = Provenance(extra={"purpose": "remove rows that no result binds"})
+            lake.remove(spec, where={"evaluation_id": stale["evaluation_id"].to_list()}, provenance=provenance)
     return removed
 
 

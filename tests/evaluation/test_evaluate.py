@@ -14,7 +14,7 @@ from scipy.stats import beta
 from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 
 from mld_pipelines.diagnosis import Policy
-from mld_pipelines.evaluation import evaluate, list_results, load_result, load_scorer, store
+from mld_pipelines.evaluation import evaluate, list_results, load_result, load_scorer, remove_unbound, store
 from mld_pipelines.evaluation._evaluate import compute
 from mld_pipelines.evaluation._plan import plan
 from mld_pipelines.exceptions import DuplicateResultError, InvalidInputError, UnknownResultError
@@ -257,3 +257,15 @@ def test_reported_ranking_is_out_of_fold(shared_lake: Lake, result: StoredResult
     errors = toy_outputs(900, seed=2, noise=1.4)[0] != logits.argmax(axis=1)
     assert not np.array_equal(in_sample, held_out)
     assert roc_auc_score(errors, held_out) <= roc_auc_score(errors, in_sample) + 0.005
+
+
+def test_maintenance_removes_old_unbound_rows_and_nothing_else(lake: Lake) -> None:
+    write_trace(lake, "val", 100)
+    first = evaluate(lake, MODEL, result_name="a")
+    rows = first.units().collect()
+    for attempt in ("019b0000-0000-7000-8000-000000000000", "ffffffff-ffff-7000-8000-000000000000"):
+        lake.append(EVALUATION_UNITS, rows.with_columns(pl.lit(attempt).alias("evaluation_id")))
+    removed = remove_unbound(lake, older_than=first.created_at)
+    assert removed["evaluation/units"] == 100
+    attempts = lake.read(EVALUATION_UNITS)["evaluation_id"].unique().to_list()
+    assert sorted(attempts) == sorted([first.evaluation_id, "ffffffff-ffff-7000-8000-000000000000"])
