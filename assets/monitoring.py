@@ -1,7 +1,7 @@
 """Production by event day: scored → windows, codes → alerts. Every step reads only what is new (`concepts.md` 12)."""
 
-from collections.abc import Mapping, Sequence
-from datetime import date, timedelta
+from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
@@ -12,7 +12,7 @@ from assets.partitions import DAYS, days_of
 from assets.reports import drawing
 from assets.scoring import Scorers
 from mld_pipelines.tables import MONITORING_ALERTS, MONITORING_CODES, MONITORING_SCORED, MONITORING_WINDOWS, TableSpec
-from resources import LakeResource, numbers, provenance
+from resources import LakeResource, Scope, numbers, provenance
 
 __all__ = ["monitoring_alerts", "monitoring_codes", "monitoring_scored", "monitoring_windows"]
 
@@ -44,7 +44,7 @@ def monitoring_scored(context: dg.AssetExecutionContext, lake: LakeResource) -> 
     by_bin = dict(counts.iter_rows())
     chart = histogram([by_bin.get(i, 0) for i in range(20)], edges=UNIT_EDGES, title="Error probability")
     return _materialized(
-        lake, MONITORING_SCORED, done, days, sample=rows.head(10).collect(), chart=(chart, "error probability")
+        context, lake, MONITORING_SCORED, done, sample=rows.head(10).collect(), chart=(chart, "error probability")
     )
 
 
@@ -72,7 +72,7 @@ def monitoring_windows(context: dg.AssetExecutionContext, lake: LakeResource) ->
     chart = sparkline(hourly["n"].to_list(), title="Inferences per hour")
     counted = {"inferences": int(basic["n"].sum()), "labelled": int(states["n_labelled"].sum())}
     return _materialized(
-        lake, MONITORING_WINDOWS, done, days, sample=states, chart=(chart, "inferences per hour"), counted=counted
+        context, lake, MONITORING_WINDOWS, done, sample=states, chart=(chart, "inferences per hour"), counted=counted
     )
 
 
@@ -96,7 +96,7 @@ def monitoring_codes(context: dg.AssetExecutionContext, lake: LakeResource) -> d
     codes = opened.read(MONITORING_CODES, event_day=days)
     newest = codes.filter(pl.col("event_day") == pl.col("event_day").max()).sort("share", descending=True)
     chart = bar_chart(newest, label="error_code", value="share", title="Codes of the newest day", limit=10)
-    return _materialized(lake, MONITORING_CODES, done, days, sample=codes, chart=(chart, "codes of the newest day"))
+    return _materialized(context, lake, MONITORING_CODES, done, sample=codes, chart=(chart, "codes of the newest day"))
 
 
 @dg.multi_asset(
@@ -123,7 +123,7 @@ def monitoring_alerts(context: dg.AssetExecutionContext, lake: LakeResource) -> 
     chart = bar_chart(states, label="state", value="alerts", title="Alerts by state", is_share=False)
     firing = {"firing": alerts.filter(pl.col("state") == "firing").height}
     return _materialized(
-        lake, MONITORING_ALERTS, done, days, sample=alerts, chart=(chart, "alerts by state"), counted=firing
+        context, lake, MONITORING_ALERTS, done, sample=alerts, chart=(chart, "alerts by state"), counted=firing
     )
 
 
@@ -132,15 +132,26 @@ def _result_names(states: pl.DataFrame) -> set[str]:
 
 
 def _materialized(
+    context: dg.AssetExecutionContext,
     lake: LakeResource,
     spec: TableSpec,
     done: Any,
-    days: Sequence[date],
     *,
     sample: pl.DataFrame,
     chart: tuple[str, str],
     counted: Mapping[str, float] | None = None,
 ) -> dg.MaterializeResult[Any]:
+    """Return the materialisation of a range of days; every day of it gets its own row count."""
+    days = days_of(context)
+    scope: Scope = "table"
+    rows = sample.height
+    if "event_day" in spec.column_names:
+        by_day = dict(lake.open().scan(spec, event_day=days).group_by("event_day").len().collect().iter_rows())
+        rows, scope = sum(by_day.values()), "range"
+        for day in days:
+            context.add_asset_metadata(
+                {"dagster/partition_row_count": by_day.get(day, 0)}, partition_key=day.isoformat()
+            )
     counts = {
         "rows_written": done.rows,
         "rows_read": done.read,
@@ -150,8 +161,8 @@ def _materialized(
     return lake.result(
         spec,
         version=done.version,
-        rows=sample.height if spec is not MONITORING_SCORED else done.rows,
+        rows=rows,
+        scope=scope,
         frame=sample,
-        partition=f"{days[0]}…{days[-1]}",
         metadata={"picture": drawing(*chart), **numbers({**counts, **(counted or {})})},
     )

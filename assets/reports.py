@@ -49,7 +49,7 @@ def evaluation_materializations(lake: LakeResource, stored: StoredResult) -> Ite
             version=lake.open().version(spec),
             rows=frame.height,
             frame=frame,
-            partition=stored.model_key,
+            scope="partition",
             metadata=shown | ({"picture": pictures[table]} if table in pictures else {}),
         )
 

@@ -35,7 +35,7 @@ def traces_inputs(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.M
         version=promotion.version,
         rows=promotion.rows,
         frame=rows.head(10).collect(),
-        partition=model_key,
+        scope="partition",
         metadata={
             "picture": drawing(chart, "traced inputs per dataset"),
             **numbers({"superseded": promotion.superseded, "changed_inputs": promotion.changed_inputs}),

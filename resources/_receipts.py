@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
 
@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from mld_pipelines.lake import Provenance
     from mld_pipelines.tables import TableSpec
 
-__all__ = ["provenance", "table_metadata"]
+__all__ = ["Scope", "provenance", "table_metadata"]
+
+Scope = Literal["table", "partition", "range"]
+
+_COUNTS = {"table": "dagster/row_count", "partition": "dagster/partition_row_count"}
 
 
 def provenance(run_id: str | None) -> Provenance:
@@ -26,7 +30,13 @@ def provenance(run_id: str | None) -> Provenance:
 
 
 def table_metadata(
-    spec: TableSpec, *, uri: str, version: int | None, rows: int, frame: pl.DataFrame | None = None, partitioned: bool
+    spec: TableSpec,
+    *,
+    uri: str,
+    version: int | None,
+    rows: int,
+    frame: pl.DataFrame | None = None,
+    scope: Scope = "table",
 ) -> dict[str, Any]:
     """Return the metadata that every table asset carries.
 
@@ -36,16 +46,16 @@ def table_metadata(
         version: Delta version that holds the rows; None before the first commit.
         rows: Rows of the materialised partition, or of the table.
         frame: Rows to show some of.
-        partitioned: Whether `rows` counts a partition.
+        scope: What `rows` counts; a range of partitions has no count of Dagster's own, its partitions have.
     """
-    count = "dagster/partition_row_count" if partitioned else "dagster/row_count"
     metadata: dict[str, Any] = {
-        count: rows,
         "rows": dg.MetadataValue.float(float(rows)),
         "dagster/uri": uri,
         "dagster/table_name": spec.name,
         "dagster/column_schema": column_schema(spec),
     }
+    if scope in _COUNTS:
+        metadata[_COUNTS[scope]] = rows
     if version is not None:
         metadata["delta_version"] = dg.MetadataValue.int(version)
     if frame is not None:

@@ -9,7 +9,7 @@ from pydantic import Field, PrivateAttr
 
 from mld_pipelines import __version__, settings
 from resources._keys import asset_key
-from resources._receipts import table_metadata
+from resources._receipts import Scope, table_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +47,7 @@ class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         version: int | None,
         rows: int,
         frame: pl.DataFrame | None = None,
-        partition: str | None = None,
+        scope: Scope = "table",
         metadata: Mapping[str, Any] | None = None,
     ) -> dg.MaterializeResult[Any]:
         """Return the materialisation of one table: counts, address, version, schema, preview and data version.
@@ -55,14 +55,12 @@ class LakeResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         Args:
             spec: The table.
             version: Delta version that holds the rows; None when nothing was ever written.
-            rows: Rows of the partition, or of the table where it has none.
+            rows: Rows of the table, of the partition, or of the range of partitions that was materialised.
             frame: Rows of which ten are shown.
-            partition: Materialised partition or range; None for tables without.
+            scope: Which of them.
             metadata: More metadata of this asset.
         """
-        common = table_metadata(
-            spec, uri=self.uri(spec), version=version, rows=rows, frame=frame, partitioned=partition is not None
-        )
+        common = table_metadata(spec, uri=self.uri(spec), version=version, rows=rows, frame=frame, scope=scope)
         return dg.MaterializeResult(
             asset_key=asset_key(spec),
             metadata={**common, **(metadata or {})},

@@ -130,5 +130,7 @@ def test_closing_a_day_refreshes_the_day_that_ended():
 )
 def test_the_tools_accept_the_project(command, tmp_path):
     environment = {**os.environ, "DAGSTER_HOME": str(tmp_path), "MLD_HOME": str(tmp_path), "NO_COLOR": "1"}
-    done = subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
