@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import subprocess
+import sys
+import time
+
 import pytest
 
 from mld_pipelines.cli._exits import Exit
@@ -119,3 +125,23 @@ def test_show_sees_days_through_the_current_result(mld, lake):
     assert day["throughput_per_s"] > 0
     shown = mld("monitor", "show", "toy@v1").stdout
     assert shown.count("2026-01-06") == 1
+
+
+@pytest.mark.feature("I16")
+def test_tail_follows_what_arrives_after_it_started(lake):
+    write_inferences(lake, 3)
+    command = [sys.executable, "-m", "mld_pipelines.cli", "monitor", "tail", "toy@v1", "--follow", "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        first = [json.loads(process.stdout.readline())["request_id"] for _ in range(3)]
+        write_inferences(lake, 2, seq=1)
+        began = time.monotonic()
+        later = [json.loads(process.stdout.readline())["request_id"] for _ in range(2)]
+        waited = time.monotonic() - began
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert first == ["logger-0-0", "logger-0-1", "logger-0-2"]
+    assert later == ["logger-1-0", "logger-1-1"]
+    assert waited <= 10  # the promise for landing
+    assert (process.returncode, errors) == (0, "")

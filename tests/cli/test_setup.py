@@ -89,3 +89,11 @@ def test_demo_says_where_it_runs(mld, tmp_path):
     done = mld("demo", "--checkout", str(tmp_path))
     assert done.exit == Exit.NOT_SET_UP
     assert "checkout" in done.stderr
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_demo_ends_as_the_demo_ends(mld, tmp_path, status):
+    folder = tmp_path / "examples" / "demo"
+    folder.mkdir(parents=True)
+    (folder / "__main__.py").write_text(f"import sys; sys.exit({status} if '--json' in sys.argv else 9)")
+    assert mld("demo", "--checkout", str(tmp_path), "--json").exit == status
