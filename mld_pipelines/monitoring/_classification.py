@@ -203,7 +203,11 @@ class ClassificationLogger:
         if request_ids is not None or metadata is not None or self._metadata is not None:
             request_ids, metadata = _frozen(request_ids), _combined(self._metadata, metadata)
         context = self._context
-        if context is None or recorder.stream is not self._context_stream or self._background.fingerprint is None:
+        if (
+            context is None
+            or recorder.stream is not self._context_stream
+            or context.fingerprint is not self._background.fingerprint
+        ):
             context = self._renewed_context()
         at = time.time_ns() if self._clock is None else self._event_time()
         recorder.put(
@@ -243,6 +247,10 @@ class ClassificationLogger:
         try:
             if search is not None:
                 feature = self._probe.settle(search, output).feature
+            elif self._tap is not None:
+                feature = self._tap.take()
+        except InvalidInputError as error:
+            self._say("output", f"only basic metrics are logged: {error}")
         except Exception as error:
             self._failed(error)
         try:
@@ -254,21 +262,21 @@ class ClassificationLogger:
         return output
 
     def _prepared(self, hooks: ExitStack, args: Any, kwargs: Any) -> HeadSearch | None:
+        """Watch the first call; where the head is known or must be known before, put the hook on it at once."""
         try:
             self._background.current_fingerprint()
-            if self._probe.is_compiled:  # hooks must be there before the compiler looks
-                if not self._probe.is_named and not self._model.training:
-                    self._probe.learn(*args, **kwargs)
-                self._attach()
-                return None
-            if self._probe.is_named:
-                return None
-            search = self._probe.search()
-            hooks.enter_context(search.watching(self._model))
+            if not self._probe.is_compiled and not self._probe.is_named:
+                search = self._probe.search()
+                hooks.enter_context(search.watching(self._model))
+                return search
+            if not self._probe.is_named and not self._model.training:  # the compiler must see the hook
+                self._probe.learn(*args, **kwargs)
+            self._attach()
+            if self._tap is not None:
+                self._tap.arm()
         except Exception as error:
             self._failed(error)
-            return None
-        return search
+        return None
 
     def _attach(self) -> None:
         """Put the hook on the head, once."""
@@ -341,7 +349,11 @@ class ClassificationLogger:
         Args:
             timeout: Seconds to wait; None waits for ever.
         """
-        return self._recorder.flush(timeout)
+        try:
+            return self._recorder.flush(timeout)
+        except Exception as error:
+            self._failed(error)
+            return False
 
     def close(self, timeout: float | None = 5.0) -> bool:
         """Flush, remove the hook and end the background thread; calls go on to the model, unlogged.
@@ -349,11 +361,15 @@ class ClassificationLogger:
         Args:
             timeout: Seconds to wait for the lake.
         """
-        is_stored = self._recorder.close(timeout)
-        with self._lock:
-            if self._tap is not None:
-                self._tap.detach()
-        return is_stored
+        try:
+            return self._recorder.close(timeout)
+        except Exception as error:
+            self._failed(error)
+            return False
+        finally:
+            with self._lock:
+                if self._tap is not None:
+                    self._tap.detach()
 
     def __enter__(self) -> ClassificationLogger:
         """Return the logger."""
