@@ -46,6 +46,8 @@ def run(
     text: list[Any] = [f"{len(outcomes)} expectations on {len(specs)} tables, {len(broken)} broken"]
     if broken:
         text.insert(0, table_of(pl.DataFrame([_row(one) for one in broken], infer_schema_length=None)))
+    if not outcomes:
+        return Answer(data, ("there is nothing to judge",), Exit.NOTHING_TO_DO)
     return Answer(data, tuple(text), Exit.CHECK_FAILED if broken else Exit.OK)
 
 
