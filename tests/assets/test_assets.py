@@ -74,6 +74,7 @@ def evaluation_run(lake, materialize):
     return materialize("evaluation", "estimators", partition_key=MODEL)
 
 
+@pytest.mark.feature("G11")
 def test_an_evaluation_materialises_five_tables_that_agree_with_the_stored_result(lake, evaluation_run):
     stored = load_result(lake, current_result(lake, MODEL))
     events = {e.asset_key.to_user_string(): e for e in evaluation_run.asset_materializations_for_node("evaluate_model")}

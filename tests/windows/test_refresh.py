@@ -130,6 +130,16 @@ def test_labels_that_come_later_recompute_exactly_their_days(lake):
     assert states(lake).equals(from_scratch(lake, dict(zip(requests[:4], truth[:4].tolist(), strict=True))))
 
 
+def test_a_label_that_is_there_before_its_inference_counts_when_the_inference_arrives(lake):
+    write_inferences(lake, 5, result_name=RESULT, at=at(0))
+    write_feedback(lake, ["logger-1-0"], np.array([0]), at=at(4))
+    refresh(lake, DAYS)
+    assert states(lake)["n_labelled"].sum() == 0
+    write_inferences(lake, 5, result_name=RESULT, at=at(0), seq=1)
+    refresh(lake, DAYS)
+    assert states(lake)["n_labelled"].sum() == 1
+
+
 def test_the_latest_label_of_a_request_wins(lake):
     requests, _ = write_inferences(lake, 1, result_name=RESULT, at=at(0))
     prediction = lake.read(LANDING_INFERENCES)["prediction"][0]
