@@ -117,17 +117,7 @@ class Lake:
             CorruptTableError: A data file is missing or damaged.
             VersionUnavailableError: The version is unknown or its files were vacuumed.
         """
-        frame = self.scan(spec, version=version, **equals)
-        try:
-            with translated(self._storage, spec.name, "reading"):
-                return frame.collect()
-        except CorruptTableError as error:
-            if version is None or not isinstance(error.__cause__, FileNotFoundError):
-                raise
-            raise VersionUnavailableError(
-                f"a data file of version {version} of table {spec.name} is gone, most likely vacuumed; pin versions "
-                "that have to stay readable."
-            ) from error
+        return self._collect(spec, self.scan(spec, version=version, **equals), version)
 
     def version(self, spec: TableSpec) -> int | None:
         """Return the newest Delta version of a table, None if it does not exist.
@@ -139,7 +129,13 @@ class Lake:
         return None if handle is None else handle.version()
 
     def changes(
-        self, spec: TableSpec, *, since: int | None, until: int | None = None, reread: bool = False
+        self,
+        spec: TableSpec,
+        *,
+        since: int | None,
+        until: int | None = None,
+        reread: bool = False,
+        columns: Sequence[str] | None = None,
     ) -> pl.DataFrame:
         """Return the rows that were added after a version; rows that a compaction moved are not among them.
 
@@ -150,27 +146,28 @@ class Lake:
             since: Last version that was read; None reads everything that is in the table.
             until: Last version to read; None is the newest.
             reread: Return the whole table when the versions in between were cleaned up, instead of an error.
+            columns: Columns to read; None is all of them, vectors included.
 
         Raises:
             VersionUnavailableError: Files of the range were cleaned up and `reread` is off.
         """
         newest = self.version(spec)
         last = newest if until is None else until
+        names = spec.column_names if columns is None else columns
         if newest is None or last is None:
-            return spec.empty()
+            return spec.empty().select(names)
         if last > newest or (since is not None and since > newest):
             raise VersionUnavailableError(
                 f"versions {since} … {last} of table {spec.name} were asked for, the newest is {newest}: the table was "
                 "made anew or the cursor belongs to another lake. Read the whole table once."
             )
-        if since is None:
-            return self.read(spec, version=last)
-        try:
-            return read_changes(self._storage, spec, since=since, until=last)
-        except VersionUnavailableError:
-            if reread:
-                return self.read(spec, version=last)
-            raise
+        if since is not None:
+            try:
+                return read_changes(self._storage, spec, since=since, until=last, columns=names)
+            except VersionUnavailableError:
+                if not reread:
+                    raise
+        return self._collect(spec, self.scan(spec, version=last).select(names), last)
 
     def history(self, spec: TableSpec, limit: int | None = 20) -> pl.DataFrame:
         """Return the newest commits: version, timestamp, operation, rows, run_id, code_version, extra.
@@ -353,6 +350,18 @@ class Lake:
             provenance: Who unpins.
         """
         return self._rewrite(OPS_PINS, lambda old: old.filter(pl.col("result_name") != result_name), provenance)
+
+    def _collect(self, spec: TableSpec, frame: pl.LazyFrame, version: int | None) -> pl.DataFrame:
+        try:
+            with translated(self._storage, spec.name, "reading"):
+                return frame.collect()
+        except CorruptTableError as error:
+            if version is None or not isinstance(error.__cause__, FileNotFoundError):
+                raise
+            raise VersionUnavailableError(
+                f"a data file of version {version} of table {spec.name} is gone, most likely vacuumed; pin versions "
+                "that have to stay readable."
+            ) from error
 
     def _metadata(self, provenance: Provenance | None) -> dict[str, str]:
         return (provenance or Provenance()).metadata(self.code_version)

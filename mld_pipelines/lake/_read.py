@@ -12,7 +12,7 @@ from mld_pipelines.lake._errors import translated
 from mld_pipelines.lake._log import AddedFile, added_files
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from deltalake import DeltaTable
 
@@ -46,7 +46,7 @@ def scan_handle(handle: DeltaTable, spec: TableSpec, equals: Mapping[str, Any] |
     )
 
 
-def read_changes(storage: Storage, spec: TableSpec, *, since: int, until: int) -> pl.DataFrame:
+def read_changes(storage: Storage, spec: TableSpec, *, since: int, until: int, columns: Sequence[str]) -> pl.DataFrame:
     """Return the rows that versions `since + 1 … until` added, oldest first.
 
     Args:
@@ -54,14 +54,17 @@ def read_changes(storage: Storage, spec: TableSpec, *, since: int, until: int) -
         spec: The table.
         since: Last version that was read.
         until: Last version to read.
+        columns: Columns to read; others, e.g. vectors, stay on the disk.
 
     Raises:
         VersionUnavailableError: Log or data files of the range were cleaned up.
         CorruptTableError: A file is damaged.
     """
     files = added_files(storage, spec.name, since=since, until=until)
-    groups = [_rows(storage, spec, list(group)) for _, group in groupby(files, key=lambda file: file.partition)]
-    return pl.concat([spec.empty(), *groups])
+    groups = [
+        _rows(storage, spec, list(group), columns) for _, group in groupby(files, key=lambda file: file.partition)
+    ]
+    return pl.concat([spec.empty().select(columns), *groups])
 
 
 def _condition(name: str, value: Any) -> pl.Expr:
@@ -74,7 +77,7 @@ def _condition(name: str, value: Any) -> pl.Expr:
     return pl.col(name).eq(value)
 
 
-def _rows(storage: Storage, spec: TableSpec, files: list[AddedFile]) -> pl.DataFrame:
+def _rows(storage: Storage, spec: TableSpec, files: list[AddedFile], columns: Sequence[str]) -> pl.DataFrame:
     partition = files[0].partition
     stored = {name: dtype for name, dtype in spec.polars_schema.items() if name not in partition}
     scan = pl.scan_parquet(
@@ -86,9 +89,11 @@ def _rows(storage: Storage, spec: TableSpec, files: list[AddedFile]) -> pl.DataF
         extra_columns="ignore",
         storage_options=storage.options or None,
     )
+    # without any column of the files their rows could not be counted
+    wanted = [name for name in columns if name in stored] or list(stored)[:1]
     try:
         with translated(storage, spec.name, "reading changes"):
-            rows = scan.collect()
+            rows = scan.select(wanted).collect()
     except CorruptTableError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             raise VersionUnavailableError(
@@ -97,7 +102,7 @@ def _rows(storage: Storage, spec: TableSpec, files: list[AddedFile]) -> pl.DataF
                 "on from its current version."
             ) from error
         raise
-    return rows.with_columns(_partition_values(spec, partition)).select(spec.column_names)
+    return rows.with_columns(_partition_values(spec, partition)).select(columns)
 
 
 def _partition_values(spec: TableSpec, partition: Mapping[str, str | None]) -> list[pl.Expr]:

@@ -16,7 +16,7 @@ from mld_pipelines.windows._state import KEY, LATENCY_STEP_MS, PROBABILITY_STEP,
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["UNSEEN", "Thresholds", "aggregate"]
+__all__ = ["UNSEEN", "Thresholds", "aggregate", "input_columns"]
 
 UNSEEN = "UNSEEN"
 
@@ -40,6 +40,7 @@ _OPTIONAL: dict[str, pl.DataType] = {
     "category": pl.String(),
     "label": pl.Int64(),
 }
+_ERRORS = frozenset(("result_name", "error_proba", "confidence_t", "error_code", "category", "label"))
 _GROUP = ("hour_number", "model_key", "result_name", "slice")
 _BINS = {
     "batch_histogram": BATCH_BINS,
@@ -97,13 +98,22 @@ def aggregate(
     return _finish(states)
 
 
+def input_columns(*, errors: bool) -> list[str]:
+    """Return the columns that `aggregate` reads, required ones first.
+
+    Args:
+        errors: As at `aggregate`.
+    """
+    return [name for name in (*_REQUIRED, *_OPTIONAL) if errors or name not in _ERRORS]
+
+
 def _select_inputs(rows: pl.LazyFrame, *, errors: bool) -> pl.LazyFrame:
     present = rows.collect_schema()
     if missing := sorted(set(_REQUIRED) - set(present)):
         raise ContractError(f"inferences lack the columns {missing}; no window was computed.")
     wanted = {**_REQUIRED, **_OPTIONAL}
-    scored = {"result_name", "error_proba", "confidence_t", "error_code", "category", "label"}
-    absent = {name for name in wanted if name not in present or (not errors and name in scored)}
+    read = {*input_columns(errors=errors)}
+    absent = {name for name in wanted if name not in present or name not in read}
     return rows.select(
         pl.lit(None, wanted[name]).alias(name) if name in absent else pl.col(name).cast(wanted[name]) for name in wanted
     )

@@ -21,7 +21,7 @@ from mld_pipelines.tables import (
     MONITORING_WINDOWS,
     OPS_QUARANTINE,
 )
-from mld_pipelines.windows._aggregate import aggregate
+from mld_pipelines.windows._aggregate import aggregate, input_columns
 from mld_pipelines.windows._alerts import evaluate_alerts
 from mld_pipelines.windows._codes import compare_codes
 from mld_pipelines.windows._derive import derive
@@ -105,7 +105,7 @@ def score_days(
     read = 0
     wanted = {(day, model): f"scored:{day}:{result}" for day in days for model, result in current.items()}
     for since, pairs in _by_mark(lake, MONITORING_SCORED, wanted, until).items():
-        rows = _landing_rows(lake, {day for day, _ in pairs}, since=since, until=until)
+        rows = _rows(lake, LANDING_INFERENCES, {day for day, _ in pairs}, since=since, until=until)
         rows = rows.filter(pl.col("result_name").is_not_null())
         read += rows.height
         for (day, model), part in _parts(rows, "event_day", "model_key"):
@@ -213,17 +213,21 @@ def alert_days(lake: Lake, days: Sequence[date]) -> list[date]:
     return [first + timedelta(days=later) for later in range((last - first).days + 1)]
 
 
-def labelled_days(lake: Lake, request_ids: Iterable[str]) -> list[date]:
+def labelled_days(lake: Lake, request_ids: Iterable[str], *, among: Iterable[date] | None = None) -> list[date]:
     """Return the event days of some requests, sorted: the days that their labels touch.
 
     Args:
         lake: The lake.
         request_ids: Requests that were labelled.
+        among: Look at these event days only; None is all of them, and reads the request ids of the whole history.
     """
     wanted = pl.Series("request_id", list(request_ids), dtype=pl.String)
     if wanted.is_empty():
         return []
-    found = lake.scan(LANDING_INFERENCES).filter(pl.col("request_id").is_in(wanted.implode()))
+    landed = lake.scan(LANDING_INFERENCES)
+    if among is not None:
+        landed = landed.filter(pl.col("event_day").is_in(list(among)))
+    found = landed.filter(pl.col("request_id").is_in(wanted.implode()))
     return found.select(pl.col("event_day").unique().sort()).collect()["event_day"].to_list()
 
 
@@ -239,11 +243,22 @@ def _by_mark(
     return groups
 
 
-def _landing_rows(lake: Lake, days: Iterable[date], *, since: int | None, until: int) -> pl.DataFrame:
+def _rows(
+    lake: Lake,
+    spec: TableSpec,
+    days: Iterable[date],
+    *,
+    since: int | None,
+    until: int,
+    columns: Sequence[str] | None = None,
+) -> pl.DataFrame:
+    """Return the rows of some event days, of one version or those added after another; vectors only if asked for."""
     wanted = pl.col("event_day").is_in(list(days))
+    names = spec.column_names if columns is None else columns
     if since is None:  # the statistics of the log skip the files of other days
-        return lake.scan(LANDING_INFERENCES, version=until).filter(wanted).collect()
-    return lake.changes(LANDING_INFERENCES, since=since, until=until).filter(wanted)
+        return lake.scan(spec, version=until).filter(wanted).select(names).collect()
+    read = [*names, *({"event_day"} - {*names})]
+    return lake.changes(spec, since=since, until=until, columns=read).filter(wanted).select(names)
 
 
 def _parts(rows: pl.DataFrame, *keys: str) -> Iterable[tuple[tuple[date, str], pl.DataFrame]]:
@@ -273,9 +288,9 @@ def _days_to_recompute(lake: Lake, days: Sequence[date], versions: Mapping[str, 
         elif "labels" in versions and marks["labels"] != versions["labels"]:
             since_by_day[day] = marks["labels"]
     for since in set(since_by_day.values()):
-        new = lake.changes(LANDING_FEEDBACK, since=since, until=versions["labels"])
-        touched = labelled_days(lake, new["request_id"].unique())
-        anew |= {day for day in touched if since_by_day.get(day, -1) == since}
+        new = lake.changes(LANDING_FEEDBACK, since=since, until=versions["labels"], columns=["request_id"])
+        concerned = [day for day, mark in since_by_day.items() if mark == since]
+        anew |= {*labelled_days(lake, new["request_id"].unique(), among=concerned)}
     return anew
 
 
@@ -297,29 +312,36 @@ def _states(
         groups[since] = groups.get(since, set()) | {day for day, _ in pairs}
     for since, group in groups.items():
         if group:
-            rows = _rows(lake, spec, group, since=since, until=until)
-            rows = rows if name == "basic" else rows.join(_labels(lake, versions), on="request_id", how="left")
+            rows = _inputs(lake, spec, group, since=since, until=until)
+            if name == "scored":
+                rows = rows.join(_labels(lake, rows, min(group), versions), on="request_id", how="left")
             states.append(aggregate(rows, references=references, errors=name == "scored"))
             read += rows.height
     return states, read
 
 
-def _rows(lake: Lake, spec: TableSpec, days: set[date], *, since: int | None, until: int) -> pl.DataFrame:
-    if spec is LANDING_INFERENCES:
-        narrow = [column.name for column in spec.columns if not column.vector]
-        return _landing_rows(lake, days, since=since, until=until).select(*narrow, is_invalid=_INVALID)
-    if since is None:
-        return lake.read(spec, version=until, event_day=list(days))
-    return lake.changes(spec, since=since, until=until).filter(pl.col("event_day").is_in(list(days)))
+def _inputs(lake: Lake, spec: TableSpec, days: set[date], *, since: int | None, until: int) -> pl.DataFrame:
+    """Return what the windows are made of, and the request ids that join labels."""
+    is_scored = spec is MONITORING_SCORED
+    read = {*input_columns(errors=is_scored), *(("request_id",) if is_scored else ())}
+    names = [name for name in spec.column_names if name in read]
+    rows = _rows(lake, spec, days, since=since, until=until, columns=names)
+    return rows if is_scored else rows.with_columns(is_invalid=_INVALID)
 
 
-def _labels(lake: Lake, versions: Mapping[str, int]) -> pl.DataFrame:
-    """Latest label of each request, of the version that the marks will name."""
+def _labels(lake: Lake, rows: pl.DataFrame, first_day: date, versions: Mapping[str, int]) -> pl.DataFrame:
+    """Latest label of each of the rows' requests, of the version that the marks will name.
+
+    A label cannot arrive before its inference happened (clocks ahead are set back at ingestion), so what was labelled
+    before the first day is not read: the cost does not follow the history of labels.
+    """
     if "labels" not in versions:
         return pl.DataFrame(schema={"request_id": pl.String, "label": pl.Int64})
     feedback = lake.scan(LANDING_FEEDBACK, version=versions["labels"])
-    latest = feedback.sort("labelled_at", "ingested_at", *_ARRIVAL).group_by("request_id").agg(pl.col("label").last())
-    return latest.collect()
+    asked = rows.lazy().select("request_id")
+    recent = feedback.filter(pl.col("ingest_day") >= first_day - timedelta(days=1))
+    mine = recent.join(asked, on="request_id", how="semi").sort("labelled_at", "ingested_at", *_ARRIVAL)
+    return mine.group_by("request_id").agg(pl.col("label").last()).collect()
 
 
 def _quarantined(lake: Lake, days: Sequence[date]) -> pl.DataFrame:

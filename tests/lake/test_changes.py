@@ -164,3 +164,13 @@ def test_a_follower_sees_every_row_once_whatever_happens_to_the_files(steps):
                 cursor = until
         assert sorted(seen, key=int) == [str(number) for number in range(written)]
         assert reader.read(OPS_PROMOTIONS).height == written
+
+
+@pytest.mark.parametrize("columns", [["label"], ["ingest_day"], ["seq", "ingest_day", "row"]])
+def test_changes_read_the_columns_that_were_asked_for(lake, rows, columns):
+    version = lake.append(LANDING_TRACES, rows(seq=0)).version
+    lake.append(LANDING_TRACES, rows(seq=1))
+    narrow = lake.changes(LANDING_TRACES, since=version, columns=columns)
+    assert narrow.columns == columns
+    assert narrow.equals(rows(seq=1).select(columns))
+    assert lake.changes(LANDING_TRACES, since=version + 1, columns=columns).columns == columns
