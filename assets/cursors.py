@@ -67,6 +67,6 @@ class Cursor:
             if since is None or since > until:
                 rows[spec.name] = lake.scan(spec, version=until).select(names).collect()
             else:
-                rows[spec.name] = lake.changes(spec, since=since, until=until, reread=True).select(names)
+                rows[spec.name] = lake.changes(spec, since=since, until=until, reread=True, columns=names)
             versions[spec.name] = until
         return rows, replace(self, versions=versions)

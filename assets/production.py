@@ -89,7 +89,8 @@ def _labels_since(lake: Lake, stored: StoredResult) -> int:
     if until is None:
         return 0
     since = json.loads(stored.row["input_versions"]).get(LANDING_FEEDBACK.name)
-    new = lake.changes(LANDING_FEEDBACK, since=since, until=until, reread=True)["request_id"].unique()
+    read = lake.changes(LANDING_FEEDBACK, since=since, until=until, reread=True, columns=["request_id"])
+    new = read["request_id"].unique()
     mine = lake.scan(LANDING_INFERENCES, model_key=stored.model_key)
     labelled = mine.filter(
         (pl.col("fingerprint") == stored.row["fingerprint"]) & pl.col("request_id").is_in(new.implode())
