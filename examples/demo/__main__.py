@@ -1,4 +1,4 @@
-"""`python -m examples.demo`: run the whole loop in `.mld/demo` and print what it found."""
+"""`python -m examples.demo`: run the whole loop in `.mld/demo` (or `MLD_DEMO_HOME`) and print what it found."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 def main() -> int:
     """Run the demo; returns the exit status."""
     started = time.monotonic()
-    os.environ["MLD_HOME"] = str(CHECKOUT / ".mld" / "demo")
+    home = Path(os.environ.get("MLD_DEMO_HOME") or CHECKOUT / ".mld" / "demo").expanduser().absolute()
+    os.environ["MLD_HOME"] = str(home)
     os.environ.pop("MLD_API_ENDPOINT", None)
     os.environ["MLD_SENSOR_INTERVAL"] = SENSOR_INTERVAL
     from examples.demo import summary

@@ -14,6 +14,7 @@ from examples.demo.traffic import DAYS, FIRST_DAY, PER_DAY, SimulatedClock, fort
 from mld_pipelines.evaluator import Evaluator, Result
 from mld_pipelines.exceptions import MldError, UnknownModelError
 from mld_pipelines.monitoring import ClassificationLogger, log_labels
+from mld_pipelines.settings import state_directory
 from mld_pipelines.tables import MONITORING_WINDOWS
 from mld_pipelines.training import ClassificationTracer
 
@@ -143,7 +144,7 @@ def wait_until(
     started = time.monotonic()
     while not condition():
         if time.monotonic() - started > seconds:
-            raise MldError(f"waited {seconds:.0f} s for {what} in vain; see the logs in .mld/demo/dagster/logs.")
+            raise MldError(f"waited {seconds:.0f} s for {what} in vain; see the logs in {state_directory() / 'dagster' / 'logs'}.")
         check()
         time.sleep(0.5)
     return time.monotonic() - started
