@@ -21,7 +21,7 @@ CHECKED_TABLES = tuple(name for name, spec in CATALOGUE.items() if spec.layer in
 
 
 def check_table(table: str) -> dg.AssetChecksDefinition:
-    """Return the checks of one table: one per column, and those of the table as a whole."""
+    """Return the checks of one table: one per kind of rule, and those of the table as a whole."""
     spec = CATALOGUE[table]
     groups = check_groups(spec)
 
@@ -49,10 +49,14 @@ def check_table(table: str) -> dg.AssetChecksDefinition:
 
 
 def check_groups(spec: TableSpec) -> dict[str, list[Expectation]]:
-    """Return the expectations behind each check: a column's rules together, a table's statements apart."""
+    """Return the expectations behind each check: one per kind of rule, over all columns.
+
+    Every check is two events with an fsync each: a check per column made an evaluation's run 100 checks and half a
+    minute longer on a busy disk. Which column broke which rule is in the description, the metadata and `ops/quality`.
+    """
     groups: dict[str, list[Expectation]] = {}
     for one in expectations(spec):
-        groups.setdefault(one.column or one.name, []).append(one)
+        groups.setdefault(one.name.removeprefix(f"{one.column}_"), []).append(one)
     return groups
 
 
@@ -60,7 +64,7 @@ def _check_spec(spec: TableSpec, name: str, group: list[Expectation]) -> dg.Asse
     return dg.AssetCheckSpec(
         name,
         asset=asset_key(spec),
-        description="; ".join(f"{one.description} ({one.engine}, {one.severity})" for one in group),
+        description="; ".join(one.description for one in group),
         blocking=any(one.severity == "critical" for one in group),
     )
 
@@ -95,7 +99,7 @@ def _result(spec: TableSpec, name: str, outcomes: list[QualityOutcome]) -> dg.As
     texts = {
         "partition": outcomes[0].partition,
         "engines": ", ".join(sorted({one.engine for one in outcomes})),
-        "expectations": ", ".join(one.name for one in outcomes),
+        "failed": ", ".join(one.name for one in failed) or None,
         "observed": next((one.observed for one in shown if one.observed), None),
         "sample": next((one.sample for one in shown if one.sample), None),
     }
@@ -104,7 +108,7 @@ def _result(spec: TableSpec, name: str, outcomes: list[QualityOutcome]) -> dg.As
         asset_key=asset_key(spec),
         check_name=name,
         severity=worst if failed else dg.AssetCheckSeverity.WARN,
-        description="; ".join(one.description for one in shown),
+        description="broken: " + "; ".join(one.description for one in failed) if failed else None,
         metadata={**numbers(counts), **{key: text for key, text in texts.items() if text is not None}},
     )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from mld_pipelines.tables import LANDING_FEEDBACK, LANDING_INFERENCES, MONITORING_WINDOWS
+from mld_pipelines.tables import LANDING_FEEDBACK, LANDING_INFERENCES, MONITORING_SCORED, MONITORING_WINDOWS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mld_pipelines.lake import Lake
     from mld_pipelines.windows import Decision, ReevaluationFacts
 
-__all__ = ["due_reevaluations", "recent_days"]
+__all__ = ["due_reevaluations", "is_scored_otherwise", "recent_days"]
 
 _RECENT_DAYS = 7
 """Event days that a new result re-scores and that a re-evaluation looks back on."""
@@ -33,6 +33,18 @@ def recent_days(lake: Lake, model_key: str) -> list[date]:
     days = lake.scan(LANDING_INFERENCES, model_key=model_key).select(pl.col("event_day").unique().sort())
     found = days.collect()["event_day"].to_list()
     return [day for day in found if day > found[-1] - timedelta(days=_RECENT_DAYS)]
+
+
+def is_scored_otherwise(lake: Lake, model_key: str, result_name: str) -> bool:
+    """Return whether production of a model was scored by another result than its current one.
+
+    Args:
+        lake: The lake.
+        model_key: `model_name@version_name`.
+        result_name: Its current result.
+    """
+    scored = lake.scan(MONITORING_SCORED, model_key=model_key).filter(pl.col("result_name") != result_name)
+    return not scored.select("result_name").head(1).collect().is_empty()
 
 
 def due_reevaluations(lake: Lake, states: Mapping[str, Any]) -> dict[str, Decision]:

@@ -16,7 +16,7 @@ from assets.cursors import Cursor
 from assets.evaluation import EVALUATION_TABLES, EvaluationConfig
 from assets.jobs import EVALUATION_JOB, MONITORING_JOB, TRACES_JOB
 from assets.partitions import FIRST_DAY, MODEL_PARTITIONS, MODELS, is_partition, range_tags
-from assets.production import due_reevaluations, recent_days
+from assets.production import due_reevaluations, is_scored_otherwise, recent_days
 from mld_pipelines import settings
 from mld_pipelines.tables import (
     CATALOGUE,
@@ -174,11 +174,13 @@ def rescore(context: dg.SensorEvaluationContext, lake: LakeResource, clock: Cloc
     for model_key, result in current_results(opened).items():
         if known.get(model_key) == result:
             continue
-        days = [day for day in recent_days(opened, model_key) if is_partition(day, clock.now())]
+        replaced = model_key in known or is_scored_otherwise(opened, model_key, result)
+        recent = recent_days(opened, model_key) if replaced else []  # a first result has nothing to score again
+        days = [day for day in recent if is_partition(day, clock.now())]
         ranges = plan_days(days) if days else []
         if len(requests) + len(ranges) > MAX_REQUESTS:
             return dg.SensorResult(run_requests=requests, cursor=replace(cursor, state=known).text)
-        requests += _ranged("rescore", ranges, result)
+        requests += _ranged("rescore", ranges, f"{result}:{_stamp(versions)}")  # switching back asks anew
         known[model_key] = result
     return dg.SensorResult(run_requests=requests, cursor=Cursor(versions, state=known).text)
 

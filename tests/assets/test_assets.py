@@ -108,7 +108,10 @@ def test_a_row_that_broke_the_contract_behind_the_lakes_back_blocks_what_comes_a
             table.alter.drop_constraint(name.removeprefix("delta.constraints."))
     table.update(updates={"task": "'poetry'"}, predicate="input_id = 'val-3'")
     run = materialize("traces", partition_key=MODEL, raise_on_error=False)
-    assert failed(run) == {"traces/inputs:task"}
+    assert failed(run) == {"traces/inputs:one_of"}
+    (verdict,) = [one for one in run.get_asset_check_evaluations() if not one.passed]
+    assert verdict.metadata["failed"].value == "task_one_of"
+    assert verdict.severity == dg.AssetCheckSeverity.ERROR
     assert not run.success, "a critical failure fails the run, so nothing downstream of it runs"
     bad = lake.read(OPS_QUALITY).filter(~pl.col("passed"))
     assert bad.select("check", "severity", "unexpected", "sample").rows() == [

@@ -12,7 +12,7 @@ import pytest
 
 from assets.definitions import defs as platform
 from assets.partitions import FIRST_DAY
-from mld_pipelines.evaluation import promote_result
+from mld_pipelines.evaluation import evaluate, promote_result
 from mld_pipelines.lake import Batch
 from mld_pipelines.tables import LANDING_REQUESTS, MONITORING_ALERTS
 from tests.support.traced import MODEL, START, write_feedback, write_inferences, write_receipt, write_trace
@@ -212,12 +212,31 @@ def test_a_result_made_by_the_sdk_is_reported_once_for_every_table(lake, tick, i
 def test_a_new_current_result_rescores_the_last_week_once(lake, tick, evaluated):
     for n in (0, 5, 9, 10):
         write_inferences(lake, 2, seq=n, at=START + timedelta(days=n), result_name=evaluated)
-    result = tick("rescore")
+    first = tick("rescore")
+    assert first.run_requests == [], "a first result has nothing to score again: new_logs asks for the new rows"
+    newer = evaluate(lake, MODEL).result_name
+    result = tick("rescore", first.cursor)
     day = START.date()
     assert sorted(all_days(result)) == [day + timedelta(5), day + timedelta(9), day + timedelta(10)]
+    assert all(newer in request.run_key for request in result.run_requests)
     assert tick("rescore", result.cursor).run_requests == []
-    promote_result(lake, evaluated, promoted_by="test", at=datetime.now(UTC))
+    promote_result(lake, newer, promoted_by="test", at=datetime.now(UTC))
     assert tick("rescore", result.cursor).run_requests == [], "promoting what is current changes nothing"
+    promote_result(lake, evaluated, promoted_by="test", at=datetime.now(UTC))
+    back = tick("rescore", result.cursor)
+    assert all(evaluated in request.run_key for request in back.run_requests)
+    assert len(all_days(back)) == 3
+    promote_result(lake, newer, promoted_by="test", at=datetime.now(UTC))
+    forth = tick("rescore", back.cursor)
+    assert not {r.run_key for r in forth.run_requests} & {r.run_key for r in result.run_requests}, (
+        "rows that came meanwhile were never scored by it, and Dagster launches no run key twice"
+    )
+
+
+def test_production_that_an_earlier_result_scored_is_rescored_even_by_a_fresh_sensor(lake, tick, evaluated):
+    monitored(lake, evaluated, 5)
+    evaluate(lake, MODEL)
+    assert all_days(tick("rescore")) == [START.date() + timedelta(days=1)]
 
 
 def test_a_result_of_a_model_without_production_rescores_nothing(tick, evaluated):
