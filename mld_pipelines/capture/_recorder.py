@@ -125,9 +125,10 @@ class Recorder:
             self.lose("closed", rows, size)
             return
         self._largest = max(self._largest, size)
-        if len(self.items) * self._largest >= self.max_buffer_bytes and not self._has_room(rows, size):
+        items = self.items
+        if len(items) * self._largest >= self.max_buffer_bytes and not self._has_room(rows, size):
             return
-        self.items.append((rows, size, payload))
+        items.append((rows, size, payload))
         if self._worker is None:
             _ = self.worker
 

@@ -57,9 +57,10 @@ class Tally:
 
     def add(self, rows: int, size: int) -> None:
         """Add to the cell of the calling thread (thread ids are reused; cells only grow, so that is harmless)."""
-        cell = self._cells.get(get_ident())
+        thread = get_ident()
+        cell = self._cells.get(thread)
         if cell is None:
-            cell = self._cells.setdefault(get_ident(), [0, 0])
+            cell = self._cells.setdefault(thread, [0, 0])
         cell[0] += rows
         cell[1] += size
 

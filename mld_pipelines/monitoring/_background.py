@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mld_pipelines.adapters import fingerprint, pooled, weights_version
-from mld_pipelines.capture import InferenceEncoder, float_array, is_described, model_row
+from mld_pipelines.capture import InferenceCall, InferenceEncoder, float_array, is_described, model_row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mld_pipelines.adapters import Probe
-    from mld_pipelines.capture import Columns, Identity, InferenceCall, Recorder
+    from mld_pipelines.capture import Columns, Identity, Recorder
 
 __all__ = ["Background"]
 
@@ -47,8 +47,9 @@ class Background:
             self.fingerprint = fingerprint(self._probe.model)
         return self.fingerprint
 
-    def encode(self, calls: Sequence[InferenceCall]) -> list[tuple[list[int], Columns]]:
-        """See `Recorder`."""
+    def encode(self, kept: Sequence[tuple[Any, ...]]) -> list[tuple[list[int], Columns]]:
+        """See `Recorder`; the logger keeps bare tuples, which are quicker to make than named ones."""
+        calls = [InferenceCall(*fields) for fields in kept]
         if self._probe.is_compiled:
             calls = [self._agreeing(call) for call in calls]
         groups = self._encoder(calls)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import logging
 import threading
@@ -10,13 +9,12 @@ import time
 import weakref
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from mld_pipelines.adapters import Probe, input_hashes
 from mld_pipelines.capture import (
     CallContext,
     Identity,
-    InferenceCall,
     InferenceEncoder,
     Recorder,
     generated_request_ids,
@@ -26,7 +24,9 @@ from mld_pipelines.capture import (
 )
 from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.monitoring._background import Background
+from mld_pipelines.monitoring._call import Call, batch_size, combined, frozen
 from mld_pipelines.monitoring._scoring import ResultScoring
+from mld_pipelines.monitoring._stand_in import StandIn
 from mld_pipelines.records import model_key, normalise_input_ids
 
 if TYPE_CHECKING:
@@ -45,25 +45,8 @@ _MAX_BUFFER_BYTES = 64 * 2**20
 _ROW_BYTES = 400
 """Bytes of a row beside its vectors: identifiers, times, the objects that hold them."""
 
-_RETURNS_MODEL = frozenset(
-    (
-        *("apply", "bfloat16", "cpu", "cuda", "double", "eval", "float", "half", "load_state_dict"),
-        *("requires_grad_", "share_memory", "to", "to_empty", "train", "type", "xpu"),
-    )
-)
-"""Methods of a module that change or return it: the logger stands in for the module, and looks at the weights again."""
 
-
-class _Call(NamedTuple):
-    """What the caller said about a call."""
-
-    args: Any
-    request_ids: Any
-    metadata: Any
-    hashes: list[str] | None
-
-
-class ClassificationLogger:
+class ClassificationLogger(StandIn):
     """Stands in for a model: `logger(inputs)` is `model(inputs)`, and an inference is logged.
 
     The caller's thread takes two times, clones logits and feature and appends them; one background thread does the
@@ -168,7 +151,7 @@ class ClassificationLogger:
         tap = self._tap
         if tap is None:
             hashed = self._hashed(args, kwargs) if self._hash_inputs else None
-            return self._first_call(args, kwargs, _Call(args, request_ids, metadata, hashed))
+            return self._first_call(args, kwargs, Call(args, request_ids, metadata, hashed))
         hashed = self._hashed(args, kwargs) if self._hash_inputs else None
         tap.arm()
         start = time.perf_counter_ns()
@@ -179,12 +162,12 @@ class ClassificationLogger:
             raise
         latency = time.perf_counter_ns() - start
         try:
-            self._keep(output, tap.take(), latency, _Call(args, request_ids, metadata, hashed))
+            self._keep(output, tap.take(), latency, Call(args, request_ids, metadata, hashed))
         except Exception as error:
             self._failed(error)
         return output
 
-    def _keep(self, output: Any, feature: Any, latency: int, call: _Call) -> None:
+    def _keep(self, output: Any, feature: Any, latency: int, call: Call) -> None:
         """Clone what the model returned and append it: all that happens on the caller's thread."""
         recorder = self._recorder
         kept, device, ready = None, None, None
@@ -196,12 +179,12 @@ class ClassificationLogger:
             size = rows * self._row_bytes or self._measured(kept, feature)
         except InvalidInputError as error:
             self._say("output", f"only basic metrics are logged: {error}")
-            feature, rows, size = None, _batch_size(call.args), _ROW_BYTES
+            feature, rows, size = None, batch_size(call.args), _ROW_BYTES
         number = next(self._numbers)
         request_ids, metadata = call.request_ids, call.metadata
         self._local.last = number, rows, request_ids, recorder.stream
         if request_ids is not None or metadata is not None or self._metadata is not None:
-            request_ids, metadata = _frozen(request_ids), _combined(self._metadata, metadata)
+            request_ids, metadata = frozen(request_ids), combined(self._metadata, metadata)
         context = self._context
         if (
             context is None
@@ -210,10 +193,9 @@ class ClassificationLogger:
         ):
             context = self._renewed_context()
         at = time.time_ns() if self._clock is None else self._event_time()
+        # A bare tuple: the background makes an InferenceCall of it.
         recorder.put(
-            InferenceCall(
-                at, latency, kept, feature, rows, number, request_ids, metadata, call.hashes, context, ready, device
-            ),
+            (at, latency, kept, feature, rows, number, request_ids, metadata, call.hashes, context, ready, device),
             rows,
             size,
         )
@@ -236,7 +218,7 @@ class ClassificationLogger:
         )
         return self._context
 
-    def _first_call(self, args: Any, kwargs: Any, call: _Call) -> Any:
+    def _first_call(self, args: Any, kwargs: Any, call: Call) -> Any:
         """Call the model, watching it to learn where scores and feature are; concurrent first calls each do."""
         with ExitStack() as hooks:
             search = self._prepared(hooks, args, kwargs)
@@ -292,7 +274,7 @@ class ClassificationLogger:
         """Hash the inputs before the model can change them."""
         try:
             inputs = {**kwargs, "inputs": args[0]} if kwargs and args else (args[0] if args else kwargs)
-            return input_hashes(inputs, _batch_size((inputs,)))
+            return input_hashes(inputs, batch_size((inputs,)))
         except Exception as error:
             self._failed(error)
             return None
@@ -379,22 +361,6 @@ class ClassificationLogger:
         """Close."""
         self.close()
 
-    def __getattr__(self, name: str) -> Any:
-        """Return an attribute of the model; methods that return the model return the logger."""
-        if name.startswith("__") or "_model" not in self.__dict__:
-            raise AttributeError(name)
-        found = getattr(self._model, name)
-        return self._standing_in(found) if name in _RETURNS_MODEL and callable(found) else found
-
-    def _standing_in(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(method)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            result = method(*args, **kwargs)
-            self._background.fingerprint = None
-            return self if result is self._model else result
-
-        return call
-
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as its arguments: the copy in another process has a stream of its own."""
         return _restore, (self._model, self._names, self._arguments)
@@ -402,6 +368,9 @@ class ClassificationLogger:
     def __repr__(self) -> str:
         """Show the model's names and the wrapped model."""
         return f"ClassificationLogger({'@'.join(self._names[:2])}, result_name={self._names[2]!r}, {self._model!r})"
+
+    def _weights_may_have_changed(self) -> None:
+        self._background.fingerprint = None
 
 
 def _restore(model: Any, names: tuple[str, str, str | None], arguments: dict[str, Any]) -> ClassificationLogger:
@@ -413,29 +382,3 @@ def _release(recorder: Recorder, probe: Probe) -> None:
     recorder.abandon()
     if probe.attached is not None:
         probe.attached.detach()
-
-
-def _batch_size(args: Any) -> int:
-    """Return the number of inputs where the output does not tell."""
-    first = args[0] if args else None
-    if isinstance(first, dict):
-        first = next(iter(first.values()), None)
-    shape = getattr(first, "shape", None)
-    if shape is not None:
-        return int(shape[0]) if len(shape) else 1
-    return len(first) if isinstance(first, (list, tuple)) else 1
-
-
-def _frozen(request_ids: Any) -> Any:
-    """Return request ids that the caller cannot change any more."""
-    if hasattr(request_ids, "clone"):
-        return request_ids.clone()
-    if hasattr(request_ids, "copy"):
-        return request_ids.copy()
-    return request_ids
-
-
-def _combined(constant: dict[str, Any] | None, metadata: Any) -> Any:
-    if metadata is None or constant is None:
-        return constant if metadata is None else metadata
-    return {**constant, **metadata} if isinstance(metadata, dict) else metadata

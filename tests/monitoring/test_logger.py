@@ -152,7 +152,7 @@ def test_the_models_own_errors_reach_the_caller(logging_):
     "where",
     [
         "mld_pipelines.monitoring._classification.host_copies",
-        "mld_pipelines.monitoring._classification.InferenceCall",
+        "mld_pipelines.monitoring._background.InferenceCall",
         "mld_pipelines.adapters._probe.score_candidates",
         "mld_pipelines.adapters._heads.HeadSearch.watching",
         "mld_pipelines.adapters._heads.HeadSearch.head",
