@@ -143,3 +143,21 @@ def test_the_tools_accept_the_project(command, tmp_path):
         [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+
+
+def test_days_begin_in_2020_and_include_today_while_it_fills():
+    from datetime import UTC, date, datetime
+
+    from assets.partitions import DAYS, is_partition
+
+    noon = datetime(2026, 2, 1, 12, tzinfo=UTC)
+    keys = DAYS.get_partition_keys(current_time=noon)
+    assert (keys[0], keys[-1]) == ("2020-01-01", "2026-02-01")
+    assert [
+        is_partition(date.fromisoformat(day), noon) for day in ("2019-12-31", *keys[:1], *keys[-1:], "2026-02-02")
+    ] == [
+        False,
+        True,
+        True,
+        False,
+    ]
