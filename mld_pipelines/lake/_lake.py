@@ -48,7 +48,7 @@ class Lake:
 
     def __init__(self, root: str, *, code_version: str, storage_options: Mapping[str, str] | None = None) -> None:
         self._storage = Storage(root, storage_options)
-        self._tables = Tables(self._storage)
+        self._tables = Tables(self._storage, code_version)
         self.code_version = code_version
 
     @classmethod
@@ -312,7 +312,12 @@ class Lake:
         )
 
     def vacuum(
-        self, spec: TableSpec, *, retention: timedelta = _maintenance.MINIMUM_RETENTION, dry_run: bool = False
+        self,
+        spec: TableSpec,
+        *,
+        retention: timedelta = _maintenance.MINIMUM_RETENTION,
+        dry_run: bool = False,
+        provenance: Provenance | None = None,
     ) -> Vacuum:
         """Delete data files that neither the newest version nor a pinned one nor the retention needs.
 
@@ -320,12 +325,16 @@ class Lake:
             spec: The table.
             retention: Age of deleted files; at least 168 h.
             dry_run: Only list them.
+            provenance: Who deletes.
 
         Raises:
             InvalidInputError: The retention is too short.
         """
         pinned = self.read(OPS_PINS, table=spec.name)["version"].to_list()
-        return _maintenance.vacuum(self._tables, spec, pinned=pinned, retention=retention, dry_run=dry_run)
+        metadata = self._metadata(provenance)
+        return _maintenance.vacuum(
+            self._tables, spec, pinned=pinned, retention=retention, dry_run=dry_run, metadata=metadata
+        )
 
     def pin(self, result_name: str, versions: Mapping[str, int], *, provenance: Provenance | None = None) -> Commit:
         """Keep versions of tables readable for as long as a result refers to them.

@@ -43,7 +43,15 @@ def compact(tables: Tables, spec: TableSpec, *, min_files: int, metadata: Mappin
     return Compaction(spec.name, len(crowded), removed, added)
 
 
-def vacuum(tables: Tables, spec: TableSpec, *, pinned: Sequence[int], retention: timedelta, dry_run: bool) -> Vacuum:
+def vacuum(
+    tables: Tables,
+    spec: TableSpec,
+    *,
+    pinned: Sequence[int],
+    retention: timedelta,
+    dry_run: bool,
+    metadata: Mapping[str, str],
+) -> Vacuum:
     """Delete files that no kept version needs; see `Lake.vacuum`."""
     if retention < MINIMUM_RETENTION:
         raise InvalidInputError(
@@ -60,6 +68,7 @@ def vacuum(tables: Tables, spec: TableSpec, *, pinned: Sequence[int], retention:
             enforce_retention_duration=timedelta(hours=168) <= MINIMUM_RETENTION,
             full=False,  # a full vacuum deletes the files of appends that are not committed yet (delta-rs#3645)
             keep_versions=keep,
+            commit_properties=CommitProperties(custom_metadata=dict(metadata)),
         )
         if not dry_run and not pinned:
             handle.create_checkpoint()

@@ -91,8 +91,11 @@ class Tables:
     *writer* is updated under a lock that is held until its commit is done.
     """
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, code_version: str) -> None:
         self.storage = storage
+        # Setting up a table is no run's work, but its code has a version.
+        metadata = {"code_version": code_version}
+        self._setup = CommitProperties(custom_metadata=metadata, max_commit_retries=COMMIT_RETRIES)
         self._entries: dict[str, _Entry] = {}
         self._lock = threading.Lock()
 
@@ -218,7 +221,7 @@ class Tables:
                     handle = self._open(spec.name) or self._create(spec)
                     _refuse_newer(handle, spec)
                     if not _is_complete(handle, spec):
-                        _extend(handle, spec)
+                        _extend(handle, spec, self._setup)
                         handle = self._handle(spec.name)
                     return handle
             except CommitConflictError:
@@ -243,6 +246,7 @@ class Tables:
                 description=spec.description,
                 configuration=configuration(spec),
                 storage_options=self.storage.options or None,
+                commit_properties=self._setup,
             )
         except DeltaError as error:
             if "already exists" not in str(error) and "File not found" not in str(error):
@@ -288,9 +292,8 @@ def _is_complete(handle: DeltaTable, spec: TableSpec) -> bool:
     )
 
 
-def _extend(handle: DeltaTable, spec: TableSpec) -> None:
+def _extend(handle: DeltaTable, spec: TableSpec, properties: CommitProperties) -> None:
     """Add what is missing: columns, then constraints, then the mark that all of it is there."""
-    properties = CommitProperties(max_commit_retries=COMMIT_RETRIES)
     if missing := _missing_columns(handle, spec):
         added = delta_schema([spec.column(name) for name in missing], nullable=True)
         handle.alter.add_columns(added.fields, commit_properties=properties)

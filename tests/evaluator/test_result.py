@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import sys
+
 import polars as pl
 import pytest
 
 from mld_pipelines.evaluator import Result, ResultFrame
-from mld_pipelines.exceptions import InvalidInputError
+from mld_pipelines.exceptions import InvalidInputError, MissingDependencyError
 
 METRICS = [
     "dataset", "counts", "accuracy", "auroc", "auprc", "net_entropy_loss", "net_entropy", "error_proba_auroc",
@@ -136,6 +138,13 @@ def test_frames_are_polars(result: Result) -> None:
     assert isinstance(result.get_view("label"), ResultFrame)
 
 
+def test_to_pandas_without_pandas_says_what_to_install(result: Result, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(MissingDependencyError, match="pip install pandas"):
+        result.get_issues().to_pandas()
+
+
+@pytest.mark.platform
 def test_to_pandas_works_without_pyarrow(result: Result) -> None:
     frame = result.get_issues().to_pandas()
     assert list(frame.columns)[: len(ISSUES)] == ISSUES

@@ -206,3 +206,12 @@ def test_importing_the_lake_loads_no_heavy_package():
     code = f"import sys, mld_pipelines.lake; print([name for name in {heavy.split()} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_every_commit_of_a_table_names_the_code_that_made_it(lake, rows):
+    lake.append(LANDING_TRACES, rows())
+    lake.append(LANDING_TRACES, rows())
+    lake.compact(LANDING_TRACES, min_files=2)
+    history = lake.history(LANDING_TRACES, limit=None)
+    assert {"CREATE TABLE", "WRITE", "OPTIMIZE"} <= set(history["operation"])
+    assert set(history["code_version"]) == {"test"}
