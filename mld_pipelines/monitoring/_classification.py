@@ -113,6 +113,7 @@ class ClassificationLogger(StandIn):
         self._context: CallContext | None = None
         self._context_stream: Stream | None = None
         self._row_bytes = 0
+        self._plain: type | None = None
         self._lock = threading.Lock()
         self._local = threading.local()
         self._said: set[str] = set()
@@ -172,10 +173,13 @@ class ClassificationLogger(StandIn):
         recorder = self._recorder
         kept, device, ready = None, None, None
         try:
-            scores = self._probe.scores(output)
+            scores = output if type(output) is self._plain else self._probe.scores(output)
             rows = scores.shape[0]
             device = scores.device
-            kept, feature, ready = host_copies(scores, feature)
+            if scores.is_cuda or scores.requires_grad:
+                kept, feature, ready = host_copies(scores, feature)
+            else:  # what `host_copies` does, without the call
+                kept = scores.clone()
             size = rows * self._row_bytes or self._measured(kept, feature)
         except InvalidInputError as error:
             self._say("output", f"only basic metrics are logged: {error}")
@@ -239,6 +243,8 @@ class ClassificationLogger(StandIn):
             self._keep(output, feature, latency, call)
             self._attach()
             self._context = None
+            path = self._probe.path
+            self._plain = path.output_type if path is not None and not path.steps else None
         except Exception as error:
             self._failed(error)
         return output

@@ -40,7 +40,7 @@ class ResultScoring:
         self._sink = sink
         self._result_name = result_name
         self._accept_fingerprint = accept_fingerprint
-        self._scorer: ProductionScorer | None = None
+        self._by_fingerprint: dict[str, ProductionScorer] = {}
         self._next_look = 0.0
         self._said: set[str] = set()
 
@@ -54,7 +54,7 @@ class ResultScoring:
     ) -> Mapping[str, Any] | None:
         """Return score columns for (N, K) outputs, or None; see `ScoreOutputs`."""
         try:
-            scorer = self._loaded()
+            scorer = self._loaded(fingerprint)
             if scorer is None or not self._fits(scorer, fingerprint):
                 return None
             named = {"logits": logits} if logits is not None else {"probabilities": probabilities}
@@ -63,19 +63,30 @@ class ResultScoring:
             self._say("failed", f"inferences land unscored: {type(error).__name__}: {error}")
             return None
 
-    def _loaded(self) -> ProductionScorer | None:
-        if self._scorer is not None:
-            return self._scorer
+    def _loaded(self, fingerprint: str) -> ProductionScorer | None:
+        """Return the scorer of the epoch with these weights, else the latest of the result."""
+        if fingerprint in self._by_fingerprint:
+            return self._by_fingerprint[fingerprint]
         if time.monotonic() < self._next_look or not can_use_frames() or not isinstance(self._sink, EmbeddedSink):
             return None
-        self._next_look = time.monotonic() + _RETRY_SECONDS
-        from mld_pipelines.evaluation import load_scorer
+        from mld_pipelines.evaluation import load_result, load_scorer
 
+        lake = self._sink.lake
         try:
-            self._scorer = load_scorer(self._sink.lake, self._result_name)
+            epochs = load_result(lake, self._result_name).row["epochs"]
+            latest = load_scorer(lake, self._result_name)
         except NotFoundError as error:
+            self._next_look = time.monotonic() + _RETRY_SECONDS
             self._say("unknown", f"only basic metrics are logged: {error}")
-        return self._scorer
+            return None
+        except Exception:
+            self._next_look = time.monotonic() + _RETRY_SECONDS
+            raise
+        others = [] if latest.fingerprint == fingerprint else [epoch for epoch in epochs[:-1] if epoch is not None]
+        scorers = (load_scorer(lake, self._result_name, n_epoch=epoch) for epoch in reversed(others))
+        found = next((scorer for scorer in scorers if scorer.fingerprint == fingerprint), latest)
+        self._by_fingerprint[fingerprint] = found
+        return found
 
     def _fits(self, scorer: ProductionScorer, fingerprint: str) -> bool:
         if scorer.fingerprint == fingerprint:

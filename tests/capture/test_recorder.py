@@ -301,3 +301,23 @@ def test_the_endpoint_is_read_at_use(monkeypatch, tmp_path):
     assert (open_sink().root, open_sink().scope) == ("s3://bucket/lake", "process")
     monkeypatch.delenv("MLD_API_ENDPOINT")
     assert open_sink().root == os.environ["MLD_HOME"] + "/lake"
+
+
+class ObjectStoreSink(EmbeddedSink):
+    """As on an object store: every process commits its own streams."""
+
+    scope = "process"
+
+
+def test_without_a_machine_wide_committer_each_delivers_its_own_and_orphans(record, lake, names_in):
+    left = record(BrokenSink(lake))
+    put(left, "left")
+    left.close(1.0)
+    owned = record(BrokenSink(lake))
+    put(owned, "owned")
+    wait_until(lambda: owned.stats.spooled == 1)
+    recorder = record(ObjectStoreSink(lake))
+    put(recorder, "own")
+    assert recorder.flush(10)
+    assert sorted(names_in()) == ["left", "own"]  # the living stream is its owner's
+    assert recorder.stats.is_conserved

@@ -114,3 +114,23 @@ def test_a_model_of_other_widths_lands_unscored(logging_, data, result, lake, ca
     assert logger.flush(60)
     assert rows(lake)["error_proba"].null_count() == 5
     assert "land unscored" in caplog.text
+
+
+def test_of_several_evaluated_epochs_the_one_with_the_same_weights_scores(logging_, trained, data, lake):
+    import copy
+
+    later = copy.deepcopy(trained)
+    with torch.no_grad():
+        later[2].weight *= 1.1
+    for epoch, model in enumerate((trained, later)):
+        with ClassificationTracer(model, "net", "v1") as tracer:
+            tracer(data[0], data[1], input_ids=range(400), dataset_type="val", n_epoch=epoch)
+            tracer.wait_for_save(n_epoch=epoch)
+    result = Evaluator("net", "v1").request_evaluation(n_epoch=None)
+    logger = logging_(trained, result.result_name)
+    logger(data[0][:5])
+    assert logger.flush(60)
+    frame = rows(lake)
+    features, logits = (np.stack(frame[name].to_numpy()) for name in ("feature", "logits"))
+    expected = load_scorer(lake, result.result_name, n_epoch=0).score(logits=logits, features=features)
+    np.testing.assert_array_equal(frame["error_proba"].to_numpy(), expected.error_proba)
