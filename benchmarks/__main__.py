@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks._catalogue import BENCHMARKS
 from benchmarks._machine import settle
-from benchmarks._page import PAGE, replace_table
+from benchmarks._page import PAGE, is_judged, replace_table
 
 if TYPE_CHECKING:
     from benchmarks._report import Report
@@ -75,8 +75,7 @@ def _keep(reports: dict[str, Report]) -> None:
     """Write the tables into the docs; one that was judged is not replaced by one that could not be."""
     page = PAGE.read_text(encoding="utf-8")
     for name, report in reports.items():
-        before = page.split(f"<!-- bench:{name}:begin -->")[-1].split(f"<!-- bench:{name}:end -->")[0]
-        if report.has_verdict or "| met" not in before.replace("  ", " "):
+        if report.has_verdict or not is_judged(page, name):
             page = replace_table(page, name, report.markdown())
         else:
             print(f"{name}: the machine was too busy; the table in {PAGE.name} stays", file=sys.stderr)

@@ -105,7 +105,7 @@ def inferences(n: int, day: date, *, seq: int, spec: TableSpec, first_id: int) -
     rng = np.random.default_rng(seq)
     midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
     at = int(midnight.timestamp() * 1e6) + np.arange(n, dtype=np.int64) * 86_400_000_000 // n
-    frame = _delivery(n, "bench-logger", seq, spec, at=midnight).with_columns(
+    return _delivery(n, "bench-logger", seq, spec, at=midnight).with_columns(
         ("r" + pl.int_range(first_id, first_id + n).cast(pl.String)).alias("request_id"),
         pl.lit(RESULT).alias("result_name"),
         pl.Series("event_at", at).cast(TIMESTAMP),
@@ -116,7 +116,6 @@ def inferences(n: int, day: date, *, seq: int, spec: TableSpec, first_id: int) -
         pl.Series("prediction", rng.integers(0, 10, n)),
         pl.Series("confidence", rng.beta(6, 1, n).astype(np.float32)),
     )
-    return frame
 
 
 def scored_rows(landed: pl.DataFrame, *, n_codes: int, spec: TableSpec) -> pl.DataFrame:

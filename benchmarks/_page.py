@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-__all__ = ["PAGE", "replace_table"]
+__all__ = ["PAGE", "is_judged", "replace_table"]
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
 
@@ -18,6 +18,25 @@ def replace_table(page: str, name: str, table: str) -> str:
         name: Name of the benchmark.
         table: Markdown.
     """
-    begin, end = f"<!-- bench:{name}:begin -->", f"<!-- bench:{name}:end -->"
-    pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-    return pattern.sub(lambda _: f"{begin}\n{table}\n{end}", page)
+    begin, end = _markers(name)
+    return _between(name).sub(lambda _: f"{begin}\n{table}\n{end}", page)
+
+
+def is_judged(page: str, name: str) -> bool:
+    """Return whether the table between the markers carries a verdict.
+
+    Args:
+        page: Text of the page.
+        name: Name of the benchmark.
+    """
+    found = _between(name).search(page)
+    return found is not None and re.search(r"\| (met|missed) +\|", found[0]) is not None
+
+
+def _between(name: str) -> re.Pattern[str]:
+    begin, end = _markers(name)
+    return re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+
+
+def _markers(name: str) -> tuple[str, str]:
+    return f"<!-- bench:{name}:begin -->", f"<!-- bench:{name}:end -->"

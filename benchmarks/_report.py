@@ -64,6 +64,14 @@ class Report:
         """Add a row."""
         self.rows.append(cells)
 
+    def at_most(self, promise: str, value: float, limit: float, shown: str) -> None:
+        """Judge a value that may not exceed a limit."""
+        self.targets.append(Target(promise, value, limit, at_most=True, shown=shown))
+
+    def at_least(self, promise: str, value: float, limit: float, shown: str) -> None:
+        """Judge a value that may not fall short of a limit."""
+        self.targets.append(Target(promise, value, limit, at_most=False, shown=shown))
+
     @property
     def has_verdict(self) -> bool:
         """Whether the numbers may be judged."""

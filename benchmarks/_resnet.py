@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import Any
-
 import torch
 from torch import nn
 
-__all__ = ["Stamped", "resnet18_sized"]
+__all__ = ["StampedNetwork", "resnet18_sized"]
 
 _STAGES = ((64, 1), (128, 2), (256, 2), (512, 2))
 _CLASSES = 1_000
@@ -37,8 +35,13 @@ class _Residual(nn.Module):
         return torch.relu(self.branch(values) + self.shortcut(values))
 
 
-class _ResidualNetwork(nn.Module):
-    """Stem, eight residual blocks, pooling, one linear head."""
+class StampedNetwork(nn.Module):
+    """Stem, eight residual blocks, pooling, one linear head; notes when its forward pass starts and ends.
+
+    Attributes:
+        began: `perf_counter_ns` at the first line of `forward`.
+        ended: `perf_counter_ns` at its last.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,35 +60,17 @@ class _ResidualNetwork(nn.Module):
             nn.Flatten(),
         )
         self.head = nn.Linear(width, _CLASSES)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return logits (N, 1000)."""
-        logits: torch.Tensor = self.head(self.body(images))
-        return logits
-
-
-def resnet18_sized() -> Any:
-    """Return the network in evaluation mode, always with the same weights."""
-    torch.manual_seed(0)
-    return _ResidualNetwork().eval()
-
-
-class Stamped(nn.Module):
-    """Notes when the network inside starts and ends, so that what surrounds it can be told from it.
-
-    Attributes:
-        began: `perf_counter_ns` when the network was called.
-        ended: `perf_counter_ns` when it returned.
-    """
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
         self.began = self.ended = 0
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the network's output."""
+        """Return logits (N, 1000)."""
         self.began = time.perf_counter_ns()
-        output: torch.Tensor = self.network(images)
+        logits: torch.Tensor = self.head(self.body(images))
         self.ended = time.perf_counter_ns()
-        return output
+        return logits
+
+
+def resnet18_sized() -> StampedNetwork:
+    """Return the network in evaluation mode, always with the same weights."""
+    torch.manual_seed(0)
+    return StampedNetwork().eval()
