@@ -106,7 +106,7 @@ def run(*, quick: bool, full: bool) -> Report:
             report.notes.append(f"batch {batch}: {stats.emitted} rows logged, {sum(stats.dropped.values())} dropped.")
             subject.logger.close(60.0)
     report.notes += [
-        "Own time: what a logged call spends outside the network's `forward`, plus the hook on the head inside it, less "
+        "Own time: what a logged call spends outside `forward`, plus the hook on the head inside it, less "
         "the p50 of the same clocks around the bare model. The row that ours keeps also holds the 1,000 logits.",
         "Paired A/B: the median over interleaved pairs of logged minus bare call, background thread included; its "
         "noise floor on two cores is about ±0.3 % of the model.",
