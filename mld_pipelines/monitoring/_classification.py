@@ -173,7 +173,7 @@ class ClassificationLogger(StandIn):
         recorder = self._recorder
         kept, device, ready = None, None, None
         try:
-            scores = output if type(output) is self._plain else self._probe.scores(output)
+            scores: Any = output if type(output) is self._plain else self._probe.scores(output)
             rows = scores.shape[0]
             device = scores.device
             if scores.is_cuda or scores.requires_grad:
