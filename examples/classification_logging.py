@@ -1,7 +1,7 @@
 """Log the inferences of a production model, with an error probability for each of them.
 
-    python examples/classification_tracing.py     # first: trains the model and makes the result used here
-    python examples/classification_logging.py
+Run `python examples/classification_tracing.py` first, in the same folder: it trains the model and makes the result that
+is used here. Then `python examples/classification_logging.py`.
 """
 
 import torch

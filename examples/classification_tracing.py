@@ -1,9 +1,7 @@
 """Trace a trained classifier over labelled data, evaluate it and review the result.
 
-    python examples/classification_tracing.py
-
-Rows go to the lake that `MLD_API_ENDPOINT` names; by default to `.mld/lake` below the current folder. The weights are
-kept in `digits_mlp.pt`, for `classification_logging.py`.
+Run it with `python examples/classification_tracing.py`. Rows go to the lake that `MLD_API_ENDPOINT` names; by default to
+`.mld/lake` below the current folder. The weights are kept in `digits_mlp.pt`, for `classification_logging.py`.
 """
 
 import torch

@@ -144,7 +144,9 @@ def wait_until(
     started = time.monotonic()
     while not condition():
         if time.monotonic() - started > seconds:
-            raise MldError(f"waited {seconds:.0f} s for {what} in vain; see the logs in {state_directory() / 'dagster' / 'logs'}.")
+            raise MldError(
+                f"waited {seconds:.0f} s for {what} in vain; see the logs in {state_directory() / 'dagster' / 'logs'}."
+            )
         check()
         time.sleep(0.5)
     return time.monotonic() - started

@@ -39,7 +39,6 @@ def run_demo(home: Path) -> DemoRun:
     seconds = time.monotonic() - started
     logs = home / "dagster" / "logs"
     assert done.status == 0, f"the demo ended with {done.status}: {done.stderr[-3000:]}\nDagster's logs: {logs}"
-    print(f"the demo took {seconds:.0f} s")
     return DemoRun(done.document, done.stderr, home, seconds)
 
 

@@ -13,7 +13,6 @@ import subprocess
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -21,6 +20,7 @@ import httpx
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
 
@@ -80,7 +80,7 @@ class Browser:
         return str(self.script("return document.body ? document.body.innerText : ''"))
 
     def click(self, selector: str, *, text: str = "") -> None:
-        """Click the first element of a CSS selector whose own text is `text` (any text when empty), once it is there."""
+        """Click the first element of a CSS selector, once it is there; with `text`, the first that says just that."""
         find = """const found = [...document.querySelectorAll(arguments[0])].filter(
             e => !arguments[1] || e.innerText.trim() === arguments[1]);
             if (found.length) found[0].click(); return found.length"""

@@ -1,0 +1,143 @@
+"""The Dagster UI in a real browser: the asset graph, materialisations with pictures, checks and plots."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+
+GROUPS = ("estimators", "evaluation", "landing", "maintenance", "monitoring", "traces")
+
+#: Anchors of the UI that open metadata too long to stand in its table.
+SHOW = "[...document.querySelectorAll('a')].filter(e => e.innerText.trim() === arguments[0])"
+PICTURES = """return [...document.images].filter(i => i.src.startsWith('data:image/svg+xml')).map(
+    i => ({loaded: i.complete, width: i.naturalWidth, height: i.naturalHeight, svg: atob(i.src.split(',')[1])}))"""
+
+
+@pytest.fixture(scope="session")
+def ui(browser, platform):
+    """Open a page of the UI and wait until it shows some texts."""
+
+    def see(path, *texts):
+        return browser.see(*texts, url=platform.url + path)
+
+    return see
+
+
+def picture_of(browser):
+    """The one picture of the newest materialisation, inline or behind the link that Dagster makes of it."""
+    browser.wait(
+        lambda: browser.script(PICTURES) or browser.script(f"return {SHOW}.length", "[Show Markdown]") > 1, "a picture"
+    )
+    if not browser.script(PICTURES):
+        browser.script(f"{SHOW}.at(-1).click()", "[Show Markdown]")  # the first one is the preview of the rows
+    return browser.wait(lambda: [one for one in browser.script(PICTURES) if one["width"]], "a picture that loads")[0]
+
+
+def test_the_asset_graph_shows_every_group_with_materialised_assets(ui, browser):
+    ui("/asset-groups/", *GROUPS)
+    browser.wait(lambda: "fetching statuses" not in browser.text(), "the state of every group")
+    browser.shoot("asset-graph")
+
+
+@pytest.mark.parametrize("group", ["traces", "evaluation", "estimators", "monitoring"])
+def test_the_graph_of_a_group_shows_its_assets_as_materialised(ui, browser, platform, group):
+    query = "{ assetNodes { assetKey { path } groupName assetMaterializations(limit: 1) { runId } } }"
+    answer = platform.graphql(query)
+    nodes = [node for node in answer["assetNodes"] if node["groupName"] == group]
+    assert nodes
+    assert [node["assetKey"]["path"] for node in nodes if not node["assetMaterializations"]] == []
+    shown = ui(f"/locations/mld_pipelines/asset-groups/{group}/lineage", *(n["assetKey"]["path"][-1] for n in nodes))
+    browser.shoot(f"group-{group}")
+    assert "never materialized" not in shown.lower()
+
+
+def test_the_page_of_an_asset_says_what_it_is(ui, browser):
+    shown = ui("/assets/evaluation/results", "Description", "Columns", "Delta Lake", "Polars", "mld-pipelines")
+    browser.shoot("asset-page")
+    assert "A finished result" in shown
+    assert re.search(r"Latest check results\s+\d+", shown)
+    for column in ("result_name", "evaluation_id", "fingerprints", "codebook_ids"):
+        assert column in shown
+    for text in ("Name the attempt wants", "non-nullable", "List(Int64)"):
+        assert text in shown
+
+
+@pytest.mark.parametrize(
+    ("asset", "says"),
+    [
+        ("traces/inputs", "Traced inputs"),
+        ("evaluation/units", "Error probability"),
+        ("evaluation/issues", "Error rate by code"),
+        ("monitoring/codes", "Codes of the newest day"),
+    ],
+)
+def test_a_materialisation_shows_its_picture_and_numbers(ui, browser, asset, says):
+    shown = ui(f"/assets/{asset}?view=events", "Metadata", "delta_version", "picture", "dagster/column_schema")
+    count = re.search(r"dagster/partition_row_count\s+(\d+)", shown)
+    assert count, shown
+    assert int(count[1]) > 0
+    assert re.search(r"delta_version\s+\d+", shown), shown
+    assert "materialized in run" in shown
+    picture = picture_of(browser)
+    browser.shoot("picture-" + asset.replace("/", "-"))
+    assert picture["width"] > 50
+    assert says in picture["svg"]
+    assert "NaN" not in picture["svg"]
+
+
+def test_the_column_schema_of_a_materialisation_opens(ui, browser):
+    ui("/assets/evaluation/units?view=events", "[Show Table Schema]")
+    browser.script(f"{SHOW}[0].click()", "[Show Table Schema]")
+    browser.see("error_proba", "error_code", "input_id", "Float64")
+    browser.shoot("column-schema")
+
+
+def test_the_checks_tab_shows_passed_checks(ui, browser, platform):
+    path = ["evaluation", "units"]
+    found = platform.graphql(
+        """query($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode { assetChecksOrError {
+             ... on AssetChecks { checks { name executionForLatestMaterialization { status } } } } } } }""",
+        {"key": {"path": path}},
+    )["assetNodeOrError"]["assetChecksOrError"]["checks"]
+    states = {one["name"]: (one["executionForLatestMaterialization"] or {}).get("status") for one in found}
+    assert set(states.values()) == {"SUCCEEDED"}, f"checks of evaluation/units that did not pass: {states}"
+    first = min(states)
+    shown = ui(f"/assets/{'/'.join(path)}?view=checks", "Evaluation result", "Passed", *states)
+    assert f"Checks ({len(states)})" in shown
+    assert first in shown
+    browser.shoot("checks")
+
+
+def test_numeric_metadata_is_plotted(ui, browser):
+    ui("/assets/evaluation/metrics", "Metadata", "Plots", "accuracy")
+    browser.click("button", text="Plots")
+    browser.wait(lambda: browser.script("return document.querySelectorAll('canvas').length") >= 4, "plots")
+    browser.see("accuracy", "auroc", "error_proba_auroc", "hotspot_ratio")
+    browser.shoot("plots")
+
+
+def test_sensors_and_schedules_are_on(ui, browser, platform):
+    names = ["automation", "new_traces", "evaluation_results", "new_logs", "reevaluate", "rescore", "run_failure"]
+    ui("/automation", *names, "nightly_maintenance")
+    browser.shoot("automation")
+    states = platform.graphql(
+        """{ repositoriesOrError { ... on RepositoryConnection { nodes {
+             sensors { name sensorState { status } } schedules { name scheduleState { status } } } } } }"""
+    )["repositoriesOrError"]["nodes"][0]
+    found = {one["name"]: one["sensorState"]["status"] for one in states["sensors"]}
+    found |= {one["name"]: one["scheduleState"]["status"] for one in states["schedules"]}
+    assert {name: status for name, status in found.items() if status != "RUNNING"} == {}
+
+
+def test_the_trace_job_can_be_launched_from_its_page(ui, browser):
+    """The Launchpad offers the job's configuration; `test_trace_job.py` launches it."""
+    ui("/locations/mld_pipelines/jobs/trace_model/playground", "Launch Run")
+    browser.shoot("launchpad")
+
+
+def test_the_pages_ask_nothing_of_another_machine(ui, browser):
+    ui("/runs", "evaluation", "monitoring")
+    assert browser.hosts() == {"127.0.0.1"}
