@@ -10,7 +10,6 @@ import polars as pl
 from assets.graph import declare, writer_pool
 from assets.partitions import DAYS, days_of
 from assets.reports import drawing
-from assets.scoring import Scorers
 from mld_pipelines.tables import MONITORING_ALERTS, MONITORING_CODES, MONITORING_SCORED, MONITORING_WINDOWS, TableSpec
 from resources import LakeResource, Scope, numbers, provenance
 
@@ -31,11 +30,12 @@ _FRESH = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=26))
 def monitoring_scored(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[Any]:
     """Score the inferences of some days that the current results have not seen yet."""
     from mld_pipelines.figures import histogram
-    from mld_pipelines.windows import UNIT_EDGES, refresh
+    from mld_pipelines.rollups import Scorers, score_days
+    from mld_pipelines.windows import UNIT_EDGES
 
     opened, days = lake.open(), days_of(context)
     scorers = Scorers(opened)
-    done = refresh.score_days(
+    done = score_days(
         opened, days, current=scorers.current, score=scorers.score, provenance=provenance(context.run.run_id)
     )
     rows = opened.scan(MONITORING_SCORED, event_day=days)
@@ -58,14 +58,12 @@ def monitoring_scored(context: dg.AssetExecutionContext, lake: LakeResource) -> 
 def monitoring_windows(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[Any]:
     """Add new inferences to the hourly states of some days; days with new labels are computed anew."""
     from mld_pipelines.figures import sparkline
-    from mld_pipelines.windows import refresh
+    from mld_pipelines.rollups import Scorers, refresh_windows
 
     opened, days = lake.open(), days_of(context)
     names = set(opened.scan(MONITORING_SCORED, event_day=days).select("result_name").unique().collect()["result_name"])
     references = Scorers(opened).references(names)
-    done = refresh.refresh_windows(
-        opened, days, references=references.windows, provenance=provenance(context.run.run_id)
-    )
+    done = refresh_windows(opened, days, references=references.windows, provenance=provenance(context.run.run_id))
     states = opened.read(MONITORING_WINDOWS, event_day=days)
     basic = states.filter(pl.col("result_name").is_null()).sort("event_day", "hour")
     hourly = basic.group_by("event_day", "hour", maintain_order=True).agg(pl.col("n").sum())
@@ -86,13 +84,11 @@ def monitoring_windows(context: dg.AssetExecutionContext, lake: LakeResource) ->
 def monitoring_codes(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[Any]:
     """Compare the error codes of some days with the reference of their result."""
     from mld_pipelines.figures import bar_chart
-    from mld_pipelines.windows import refresh
+    from mld_pipelines.rollups import Scorers, refresh_codes
 
     opened, days = lake.open(), days_of(context)
     references = Scorers(opened).references(_result_names(opened.read(MONITORING_WINDOWS, event_day=days)))
-    done = refresh.refresh_codes(
-        opened, days, baselines=references.baselines, provenance=provenance(context.run.run_id)
-    )
+    done = refresh_codes(opened, days, baselines=references.baselines, provenance=provenance(context.run.run_id))
     codes = opened.read(MONITORING_CODES, event_day=days)
     newest = codes.filter(pl.col("event_day") == pl.col("event_day").max()).sort("share", descending=True)
     chart = bar_chart(newest, label="error_code", value="share", title="Codes of the newest day", limit=10)
@@ -109,11 +105,11 @@ def monitoring_codes(context: dg.AssetExecutionContext, lake: LakeResource) -> d
 def monitoring_alerts(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[Any]:
     """Judge the windows of some days: alerts are rows and a log line."""
     from mld_pipelines.figures import bar_chart
-    from mld_pipelines.windows import refresh
+    from mld_pipelines.rollups import Scorers, alert_days, refresh_alerts
 
     opened, days = lake.open(), days_of(context)
-    names = _result_names(opened.read(MONITORING_WINDOWS, event_day=refresh.alert_days(opened, days)))
-    done, touched = refresh.refresh_alerts(
+    names = _result_names(opened.read(MONITORING_WINDOWS, event_day=alert_days(opened, days)))
+    done, touched = refresh_alerts(
         opened, days, references=Scorers(opened).references(names), provenance=provenance(context.run.run_id)
     )
     for alert in touched.filter(pl.col("state") == "firing").iter_rows(named=True):

@@ -16,7 +16,6 @@ from assets.cursors import Cursor
 from assets.evaluation import EVALUATION_TABLES, EvaluationConfig
 from assets.jobs import EVALUATION_JOB, MONITORING_JOB, TRACES_JOB
 from assets.partitions import FIRST_DAY, MODEL_PARTITIONS, MODELS, is_partition, range_tags
-from assets.production import due_reevaluations, is_scored_otherwise, recent_days
 from mld_pipelines import settings
 from mld_pipelines.tables import (
     CATALOGUE,
@@ -112,14 +111,15 @@ def evaluation_results(context: dg.SensorEvaluationContext, lake: LakeResource) 
 )
 def new_logs(context: dg.SensorEvaluationContext, lake: LakeResource, clock: ClockResource) -> dg.SensorResult:
     """Request the touched event days, newest first, contiguous days as one run."""
-    from mld_pipelines.windows import plan_days, refresh
+    from mld_pipelines.rollups import labelled_days
+    from mld_pipelines.windows import plan_days
 
     opened = lake.open()
     read = {LANDING_INFERENCES: ["event_day"], LANDING_FEEDBACK: ["request_id"]}
     rows, cursor = Cursor.read(context.cursor).new_rows(opened, read)
     touched = {date.fromisoformat(day) for day in cursor.pending}
     touched |= set(rows[LANDING_INFERENCES.name]["event_day"].unique())
-    touched |= set(refresh.labelled_days(opened, rows[LANDING_FEEDBACK.name]["request_id"].unique()))
+    touched |= set(labelled_days(opened, rows[LANDING_FEEDBACK.name]["request_id"].unique()))
     if too_old := sorted(day for day in touched if day < FIRST_DAY):
         context.log.warning(f"events before {FIRST_DAY} stay in landing and are not monitored: {too_old}")
     ranges = plan_days([day for day in touched if is_partition(day, clock.now())], limit=MAX_REQUESTS)
@@ -136,6 +136,8 @@ def new_logs(context: dg.SensorEvaluationContext, lake: LakeResource, clock: Clo
 @dg.sensor(job=EVALUATION_JOB, description="Enough labels, or labels and drift → a new result.", **_ALWAYS)
 def reevaluate(context: dg.SensorEvaluationContext, lake: LakeResource) -> dg.SensorResult:
     """Re-evaluate the models for which labels make it possible and production makes it worthwhile."""
+    from mld_pipelines.rollups import due_reevaluations
+
     opened = lake.open()
     cursor = Cursor.read(context.cursor)
     watched = (LANDING_FEEDBACK, MONITORING_WINDOWS, EVALUATION_RESULTS, OPS_PROMOTIONS)
@@ -162,6 +164,7 @@ def reevaluate(context: dg.SensorEvaluationContext, lake: LakeResource) -> dg.Se
 def rescore(context: dg.SensorEvaluationContext, lake: LakeResource, clock: ClockResource) -> dg.SensorResult:
     """Score the last seven event days of a model again when its current result changes."""
     from mld_pipelines.evaluation import current_results
+    from mld_pipelines.rollups import is_scored_otherwise, recent_days
     from mld_pipelines.windows import plan_days
 
     opened = lake.open()

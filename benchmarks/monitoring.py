@@ -15,9 +15,9 @@ from benchmarks._data import RESULT, feedback, inferences, scored_rows
 from benchmarks._report import Report, ratio_text, seconds_text
 from benchmarks._timing import interleaved, median
 from mld_pipelines.lake import Batch, Lake
+from mld_pipelines.rollups import refresh_windows
 from mld_pipelines.tables import LANDING_FEEDBACK, LANDING_INFERENCES, MONITORING_SCORED, MONITORING_WINDOWS
 from mld_pipelines.windows import aggregate
-from mld_pipelines.windows.refresh import refresh_windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable

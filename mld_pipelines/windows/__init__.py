@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mld_pipelines.windows._aggregate import UNSEEN, Thresholds, aggregate
+from mld_pipelines.windows._aggregate import UNSEEN, Thresholds, aggregate, input_columns
 from mld_pipelines.windows._alerts import evaluate_alerts, run_failure_alert
 from mld_pipelines.windows._baseline import Baseline, fit_baseline
 from mld_pipelines.windows._bins import LATENCY_EDGES_MS, LATENCY_RELATIVE_ERROR, UNIT_EDGES
@@ -56,6 +56,7 @@ __all__ = [
     "evaluate_alerts",
     "fit_baseline",
     "gather_windows",
+    "input_columns",
     "jensen_shannon",
     "merge",
     "plan_days",

@@ -9,6 +9,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("pages",),
     ("training", "monitoring", "filtering", "evaluator"),
     ("tracing",),
+    ("rollups",),
     ("evaluation",),
     ("capture",),
     ("adapters",),

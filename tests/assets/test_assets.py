@@ -11,8 +11,8 @@ import pytest
 
 from assets.evaluation import EVALUATION_TABLES
 from assets.partitions import range_tags
-from assets.scoring import Scorers
 from mld_pipelines.evaluation import current_result, load_result
+from mld_pipelines.rollups import Scorers
 from mld_pipelines.tables import (
     CATALOGUE,
     EVALUATION_UNITS,

@@ -244,8 +244,7 @@ def test_a_result_of_a_model_without_production_rescores_nothing(tick, evaluated
 
 
 def monitored(lake, evaluated: str, n: int) -> tuple[list[str], list[int]]:
-    from assets.scoring import Scorers
-    from mld_pipelines.windows.refresh import refresh_windows, score_days
+    from mld_pipelines.rollups import Scorers, refresh_windows, score_days
 
     requests, truth = write_inferences(lake, n, result_name=evaluated, at=START + timedelta(days=1))
     days = [START.date() + timedelta(days=1)]

@@ -106,9 +106,8 @@ def test_show_adds_the_hours_of_a_day(mld, lake):
 
 @pytest.mark.feature("I18", "I23")
 def test_show_sees_days_through_the_current_result(mld, lake):
-    from assets.scoring import Scorers
+    from mld_pipelines.rollups import Scorers, refresh_windows, score_days
     from mld_pipelines.tables import LANDING_INFERENCES
-    from mld_pipelines.windows.refresh import refresh_windows, score_days
 
     write_trace(lake, "train", 300, seed=1)
     write_trace(lake, "val", 300, seed=2)

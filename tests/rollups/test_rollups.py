@@ -11,9 +11,9 @@ import polars as pl
 import pytest
 
 from mld_pipelines.lake import Lake
+from mld_pipelines.rollups import labelled_days, refresh_codes, refresh_windows, score_days
 from mld_pipelines.tables import LANDING_INFERENCES, MONITORING_CODES, MONITORING_SCORED, MONITORING_WINDOWS
 from mld_pipelines.windows import aggregate
-from mld_pipelines.windows.refresh import labelled_days, refresh_codes, refresh_windows, score_days
 from tests.support.traced import MODEL, START, write_feedback, write_inferences
 
 RESULT = "toy_v1"

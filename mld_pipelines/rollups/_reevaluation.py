@@ -1,21 +1,33 @@
-"""Facts about production that sensors decide on."""
+"""Facts about production that a re-evaluation is decided on."""
 
 from __future__ import annotations
 
 import json
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from mld_pipelines.diagnosis import Policy
+from mld_pipelines.evaluation import current_results, load_baseline, load_result, load_scorer
 from mld_pipelines.tables import LANDING_FEEDBACK, LANDING_INFERENCES, MONITORING_SCORED, MONITORING_WINDOWS
+from mld_pipelines.windows import (
+    ReevaluationFacts,
+    ReevaluationState,
+    decide_reevaluation,
+    derive,
+    gather_windows,
+    merge,
+    roll_up,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import date
 
     from mld_pipelines.evaluation import StoredResult
     from mld_pipelines.lake import Lake
-    from mld_pipelines.windows import Decision, ReevaluationFacts
+    from mld_pipelines.windows import Decision
 
 __all__ = ["due_reevaluations", "is_scored_otherwise", "recent_days"]
 
@@ -54,10 +66,6 @@ def due_reevaluations(lake: Lake, states: Mapping[str, Any]) -> dict[str, Decisi
         lake: The lake.
         states: State of the previous tick by model key, as JSON.
     """
-    from mld_pipelines.diagnosis import Policy
-    from mld_pipelines.evaluation import current_results, load_result
-    from mld_pipelines.windows import ReevaluationState, decide_reevaluation
-
     decisions = {}
     for model_key, result_name in current_results(lake).items():
         stored = load_result(lake, result_name)
@@ -70,9 +78,6 @@ def due_reevaluations(lake: Lake, states: Mapping[str, Any]) -> dict[str, Decisi
 
 
 def _facts(lake: Lake, stored: StoredResult) -> ReevaluationFacts | None:
-    from mld_pipelines.evaluation import load_baseline, load_scorer
-    from mld_pipelines.windows import ReevaluationFacts, derive, gather_windows, merge, roll_up
-
     states = lake.scan(MONITORING_WINDOWS, model_key=stored.model_key, result_name=stored.result_name)
     newest = states.select(pl.col("last_at").max(), pl.col("event_day").max()).collect().row(0)
     if newest[0] is None:

@@ -1,4 +1,4 @@
-"""The scorer that monitoring is given: the stored estimator of a result, loaded once per run."""
+"""The scorers of the current results, loaded once per refresh."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from mld_pipelines.evaluation import current_results, load_baseline, load_scorer, score_inferences
+from mld_pipelines.rollups._values import References
+
 if TYPE_CHECKING:
     from mld_pipelines.diagnosis import ProductionScorer
     from mld_pipelines.lake import Lake
-    from mld_pipelines.windows.refresh import References
 
 __all__ = ["Scorers"]
 
@@ -22,16 +24,12 @@ class Scorers:
     """
 
     def __init__(self, lake: Lake) -> None:
-        from mld_pipelines.evaluation import current_results
-
         self._lake = lake
         self._loaded: dict[str, ProductionScorer] = {}
         self.current = current_results(lake)
 
     def score(self, result_name: str, rows: pl.DataFrame) -> pl.DataFrame:
         """Return the rows with their score columns; what the Logger scored with the same estimator stays as it is."""
-        from mld_pipelines.evaluation import score_inferences
-
         scorer = self._scorer(result_name)
         done = (pl.col("scored_by") == scorer.scored_by).fill_null(value=False)
         numbered = rows.with_row_index("_order")
@@ -41,17 +39,12 @@ class Scorers:
 
     def references(self, result_names: set[str]) -> References:
         """Return what production is compared with, for some results."""
-        from mld_pipelines.evaluation import load_baseline
-        from mld_pipelines.windows.refresh import References
-
         return References(
             baselines={name: load_baseline(self._lake, name) for name in sorted(result_names)},
             windows={name: self._scorer(name).window_reference for name in sorted(result_names)},
         )
 
     def _scorer(self, result_name: str) -> ProductionScorer:
-        from mld_pipelines.evaluation import load_scorer
-
         if result_name not in self._loaded:
             self._loaded[result_name] = load_scorer(self._lake, result_name)
         return self._loaded[result_name]

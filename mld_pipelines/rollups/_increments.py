@@ -1,0 +1,77 @@
+"""Reading only what is new: every step keeps, per event day, the version of its source up to which it is done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from mld_pipelines.tables import LANDING_INFERENCES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from datetime import date
+
+    from mld_pipelines.lake import Lake
+    from mld_pipelines.tables import TableSpec
+
+__all__ = ["ARRIVAL", "IS_INVALID", "group_by_mark", "labelled_days", "rows_of_days", "split_by"]
+
+ARRIVAL = ("stream_id", "seq", "row")
+
+IS_INVALID = pl.all_horizontal(pl.col("prediction", "confidence").is_null())
+"""A row whose output was not finite lands without prediction and confidence: counted, never scored."""
+
+
+def group_by_mark(
+    lake: Lake, spec: TableSpec, wanted: Mapping[tuple[date, str], str], until: int
+) -> dict[int | None, dict[tuple[date, str], str]]:
+    """Group streams by how far they are; those that are up to date are left out."""
+    groups: dict[int | None, dict[tuple[date, str], str]] = {}
+    for pair, stream in wanted.items():
+        mark = lake.mark(spec, stream)
+        if mark is None or mark < until:
+            groups.setdefault(mark, {})[pair] = stream
+    return groups
+
+
+def rows_of_days(
+    lake: Lake,
+    spec: TableSpec,
+    days: Iterable[date],
+    *,
+    since: int | None,
+    until: int,
+    columns: Sequence[str] | None = None,
+) -> pl.DataFrame:
+    """Return the rows of some event days, of one version or those added after another; vectors only if asked for."""
+    wanted = pl.col("event_day").is_in(list(days))
+    names = spec.column_names if columns is None else columns
+    if since is None:  # the statistics of the log skip the files of other days
+        return lake.scan(spec, version=until).filter(wanted).select(names).collect()
+    read = [*names, *({"event_day"} - {*names})]
+    return lake.changes(spec, since=since, until=until, columns=read).filter(wanted).select(names)
+
+
+def split_by(rows: pl.DataFrame, *keys: str) -> Iterator[tuple[tuple[date, str], pl.DataFrame]]:
+    """Yield rows by the values of two columns, a day and a name."""
+    for part in rows.partition_by(*keys, maintain_order=True):
+        yield (part[keys[0]][0], part[keys[1]][0]), part
+
+
+def labelled_days(lake: Lake, request_ids: Iterable[str], *, among: Iterable[date] | None = None) -> list[date]:
+    """Return the event days of some requests, sorted: the days that their labels touch.
+
+    Args:
+        lake: The lake.
+        request_ids: Requests that were labelled.
+        among: Look at these event days only; None is all of them, and reads the request ids of the whole history.
+    """
+    wanted = pl.Series("request_id", list(request_ids), dtype=pl.String)
+    if wanted.is_empty():
+        return []
+    landed = lake.scan(LANDING_INFERENCES)
+    if among is not None:
+        landed = landed.filter(pl.col("event_day").is_in(list(among)))
+    found = landed.filter(pl.col("request_id").is_in(wanted.implode()))
+    return found.select(pl.col("event_day").unique().sort()).collect()["event_day"].to_list()
