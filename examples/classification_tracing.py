@@ -1,6 +1,6 @@
 """Trace a trained classifier over labelled data, evaluate it and review the result.
 
-Run it with `python examples/classification_tracing.py`. Rows go to the lake that `MLD_API_ENDPOINT` names; by default to
+Run it with `python examples/classification_tracing.py`. Rows go to the lake that `MLD_API_ENDPOINT` names, else to
 `.mld/lake` below the current folder. The weights are kept in `digits_mlp.pt`, for `classification_logging.py`.
 """
 

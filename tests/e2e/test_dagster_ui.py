@@ -20,8 +20,8 @@ PICTURES = """return [...document.images].filter(i => i.src.startsWith('data:ima
 def ui(browser, platform):
     """Open a page of the UI and wait until it shows some texts."""
 
-    def see(path, *texts):
-        return browser.see(*texts, url=platform.url + path)
+    def see(path, *texts, pattern=""):
+        return browser.see(*texts, url=platform.url + path, pattern=pattern)
 
     return see
 
@@ -55,14 +55,12 @@ def test_the_graph_of_a_group_shows_its_assets_as_materialised(ui, browser, plat
 
 
 def test_the_page_of_an_asset_says_what_it_is(ui, browser):
-    shown = ui("/assets/evaluation/results", "Description", "Columns", "Delta Lake", "Polars", "mld-pipelines")
+    parts = ("A finished result", "Delta Lake", "Polars", "mld-pipelines", "evaluation")
+    columns = ("result_name", "evaluation_id", "fingerprints", "codebook_ids")
+    types = ("Name the attempt wants", "non-nullable", "List(Int64)")
+    checks = r"Latest check results\s+\d+"
+    ui("/assets/evaluation/results", "Description", "Columns", *parts, *columns, *types, pattern=checks)
     browser.shoot("asset-page")
-    assert "A finished result" in shown
-    assert re.search(r"Latest check results\s+\d+", shown)
-    for column in ("result_name", "evaluation_id", "fingerprints", "codebook_ids"):
-        assert column in shown
-    for text in ("Name the attempt wants", "non-nullable", "List(Int64)"):
-        assert text in shown
 
 
 @pytest.mark.parametrize(
@@ -75,12 +73,9 @@ def test_the_page_of_an_asset_says_what_it_is(ui, browser):
     ],
 )
 def test_a_materialisation_shows_its_picture_and_numbers(ui, browser, asset, says):
-    shown = ui(f"/assets/{asset}?view=events", "Metadata", "delta_version", "picture", "dagster/column_schema")
-    count = re.search(r"dagster/partition_row_count\s+(\d+)", shown)
-    assert count, shown
-    assert int(count[1]) > 0
-    assert re.search(r"delta_version\s+\d+", shown), shown
-    assert "materialized in run" in shown
+    names = ("Metadata", "picture", "dagster/column_schema", "dagster/uri", "materialized in run")
+    shown = ui(f"/assets/{asset}?view=events", *names, pattern=r"delta_version\s+\d+")
+    assert re.search(r"dagster/partition_row_count\s+[1-9]", shown), shown
     picture = picture_of(browser)
     browser.shoot("picture-" + asset.replace("/", "-"))
     assert picture["width"] > 50
@@ -104,10 +99,7 @@ def test_the_checks_tab_shows_passed_checks(ui, browser, platform):
     )["assetNodeOrError"]["assetChecksOrError"]["checks"]
     states = {one["name"]: (one["executionForLatestMaterialization"] or {}).get("status") for one in found}
     assert set(states.values()) == {"SUCCEEDED"}, f"checks of evaluation/units that did not pass: {states}"
-    first = min(states)
-    shown = ui(f"/assets/{'/'.join(path)}?view=checks", "Evaluation result", "Passed", *states)
-    assert f"Checks ({len(states)})" in shown
-    assert first in shown
+    ui(f"/assets/{'/'.join(path)}?view=checks", "Evaluation result", "Passed", f"Checks ({len(states)})", *states)
     browser.shoot("checks")
 
 

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -86,17 +87,24 @@ class Browser:
             if (found.length) found[0].click(); return found.length"""
         self.wait(lambda: self.script(find, selector, text) > 0, f"an element {selector} {text!r} to click")
 
-    def see(self, *texts: str, url: str | None = None) -> str:
-        """Wait until a page shows all these texts (upper and lower case alike); return everything it shows."""
+    def see(self, *texts: str, url: str | None = None, pattern: str = "") -> str:
+        """Wait until a page shows all these texts (upper and lower case alike); return everything it shows.
+
+        Args:
+            *texts: What to wait for.
+            url: Page to open before.
+            pattern: Regular expression to wait for as well.
+        """
         if url is not None:
             self.open(url)
         wanted = [text.lower() for text in texts]
 
         def shown() -> str:
             seen = self.text()
-            return seen if all(text in seen.lower() for text in wanted) else ""
+            is_there = all(text in seen.lower() for text in wanted) and re.search(pattern, seen)
+            return seen if is_there else ""
 
-        return str(self.wait(shown, f"the texts {texts}"))
+        return str(self.wait(shown, f"the texts {texts} {pattern}"))
 
     def wait(self, condition: Callable[[], Any], what: str, *, seconds: float = PATIENCE_SECONDS) -> Any:
         """Wait until a condition gives something true and return that."""
