@@ -25,6 +25,10 @@ SCHEMA_VERSION_KEY = "mld.schemaVersion"
 _CHECKPOINT_LANDING, _CHECKPOINT = "20", "50"
 """Commits per checkpoint: at the default of 100, opening a landing table replays too many files (31 ms at v300)."""
 
+_STATISTICS = "delta.dataSkippingStatsColumns"
+"""Delta keeps the statistics of 32 columns per file by default and every commit reads them again: with those that
+queries skip files by, a commit at version 1,000 took 24 ms of processor time instead of 37 (at 100: 17.5 and 20.6)."""
+
 _ZSTD_LEVEL = 3
 """20.5 MB of float32 features: snappy 21.2 MB, ZSTD-3 without dictionaries 19.0 MB."""
 
@@ -57,7 +61,18 @@ def configuration(spec: TableSpec) -> dict[str, str]:
         "delta.logRetentionDuration": "interval 30 days",
         "delta.setTransactionRetentionDuration": "interval 400 days",
         "delta.enableExpiredLogCleanup": "false",
+        **({_STATISTICS: ",".join(names)} if (names := _skipping_columns(spec)) else {}),
     }
+
+
+def _skipping_columns(spec: TableSpec) -> list[str]:
+    """Return the columns that files can be skipped by: model, times, keys and the order within files."""
+    chosen = {"model_key", *spec.key, *spec.zorder}
+    return [
+        column.name
+        for column in spec.columns
+        if (column.name in chosen or column.data_type.is_temporal()) and column.name not in spec.partition_by
+    ]
 
 
 def writer_properties(spec: TableSpec) -> WriterProperties:
