@@ -1,4 +1,4 @@
-"""The aleatoric overlay: errors that the model's own calibrated entropy already prices in (`concepts.md` 3.4)."""
+"""The aleatoric overlay: errors that the model's own calibrated entropy already prices in (docs/method.md#aleatoric)."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def find_aleatoric(
     rivals = np.full(len(names), np.nan)
     np.divide(_sum(codes[wrong], units.rivals[wrong], n_codes), k, out=rivals, where=k > 0)
     flagged = np.isin(names, [HOTSPOT, CRITICAL, RECESSIVE]) & (k >= _ERRORS_MIN)
-    # UNSEEN lies outside the reference by definition, and entropy speaks for ambiguity only inside it [L18, L20].
+    # UNSEEN lies outside the reference by definition, and entropy speaks for ambiguity only inside it.
     flagged[-1:] = False
     flagged &= (z <= _Z_LIMIT) & (rivals <= max(2.0, _CLASS_SHARE * n_classes))
     for guard in guards:

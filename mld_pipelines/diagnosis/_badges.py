@@ -1,4 +1,4 @@
-"""What a reader must know about an estimate, in the words shown beside it (`estimation.md` 2.3, 2.6 and 7)."""
+"""What a reader must know about an estimate, in the words shown beside it (docs/method.md#badges)."""
 
 from __future__ import annotations
 

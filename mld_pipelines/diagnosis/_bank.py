@@ -29,9 +29,9 @@ __all__ = [
 Floats: TypeAlias = npt.NDArray[np.float64]
 Integers: TypeAlias = npt.NDArray[np.int64]
 
-#: Most neighbours a bank holds (estimation.md 1.2): cost per unit and artifact size stay bounded.
+#: Most neighbours a bank holds (docs/method.md#bank): cost per unit and artifact size stay bounded.
 BANK_LIMIT = 10_000
-#: Floor of probabilities turned into logits when a model gives no logits (estimation.md 7).
+#: Floor of probabilities turned into logits when a model gives no logits.
 PROBABILITY_FLOOR = 1e-12
 
 
@@ -178,7 +178,7 @@ class Head:
 def logits_of(
     *, logits: npt.NDArray[np.floating] | None = None, probabilities: npt.NDArray[np.floating] | None = None
 ) -> Floats:
-    """Logits as float64; `ln clip(P, 1e-12)` where only probabilities exist (estimation.md 7).
+    """Logits as float64; `ln clip(P, 1e-12)` where only probabilities exist.
 
     Raises:
         InvalidInputError: Neither was given.

@@ -1,4 +1,4 @@
-"""Issue categories: a three-way verdict per code at a stated confidence (`concepts.md` 3.4)."""
+"""Issue categories: a three-way verdict per code at a stated confidence (docs/method.md#categories)."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Verdicts:
 
 
 def atc_threshold(confidence: ArrayLike, error_rate: float) -> float:
-    """Return t*: the share of units with confidence below it equals the error rate (ATC, `concepts.md` 3.4 [L27]).
+    """Return t*: the share of units with confidence below it equals the error rate (ATC, Garg et al. 2022).
 
     It is the order statistic at which exactly round(error_rate · N) units lie below (fewer under ties); with an error
     rate of 1 it lies just above the largest confidence.
@@ -151,7 +151,7 @@ def categorise(
     veto_stable: ArrayLike | None = None,
     veto_operational: ArrayLike | None = None,
 ) -> Verdicts:
-    """Return the category and reason of every code; the first rule that holds wins (`concepts.md` 3.4).
+    """Return the category and reason of every code; the first rule that holds wins (docs/method.md#categories).
 
     1 stable if P(θ ≤ τ_s) ≥ 1 − α; 2 operational if P(θ ≤ τ_o) ≥ 1 − α; 3 critical if P(θ > τ_o) ≥ 1 − α, n ≥ n_min
     and P(θ_u > τ_o) ≥ 1 − α; 4 hotspot without the last; 5 recessive otherwise, with θ ~ Beta(k + ½, n − k + ½).

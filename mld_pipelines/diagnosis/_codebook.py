@@ -1,6 +1,6 @@
 """The codebook: a frozen, label-free partition of what a model knows about an input.
 
-A unit's place is `u(x) = [PCA95(h − μ)/s ‖ w·√p]` (`concepts.md` 3.3); its error code is the nearest centroid, or
+A unit's place is `u(x) = [PCA95(h − μ)/s ‖ w·√p]` (docs/method.md#space); its error code is the nearest centroid, or
 `UNSEEN` when it lies farther out than the reference units of that cell did.
 """
 
@@ -44,7 +44,7 @@ UNSEEN_INDEX = -1
 """Index of `UNSEEN` in an assignment."""
 
 UNCODED = "UNCODED"
-"""Code of every unit while the reference is too small for a codebook (`rules.md` 3.5)."""
+"""Code of every unit while the reference is too small for a codebook (docs/method.md#number-of-codes)."""
 
 _KIND, _FORMAT = "codebook", 1
 
@@ -62,7 +62,7 @@ cells closer to each other than that are compared in float64."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodebookIdentity:
-    """What has to agree before a codebook may be used again (`rules.md` 3.2).
+    """What has to agree before a codebook may be used again (docs/method.md#reuse).
 
     Attributes:
         model_name: Name of the model, without its version.
@@ -164,7 +164,7 @@ class Codebook:
 
     @property
     def codebook_id(self) -> str:
-        """SHA-256 of the artifact, 64 hex characters (`rules.md` 3.1)."""
+        """SHA-256 of the artifact, 64 hex characters (docs/method.md#names)."""
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
     def assign(self, features: ArrayLike, probabilities: ArrayLike) -> CodeAssignment:
@@ -190,7 +190,7 @@ class Codebook:
         return names
 
     def fits(self, identity: CodebookIdentity) -> bool:
-        """Return whether the codebook may be reused for these model outputs (`rules.md` 3.2)."""
+        """Return whether the codebook may be reused for these model outputs (docs/method.md#reuse)."""
         return self.identity == identity
 
     def to_bytes(self) -> bytes:

@@ -44,7 +44,7 @@ __all__ = [
 _FOLDS = 5
 _RADIUS_QUANTILE = 0.995
 _RADIUS_MIN_UNITS = 20
-"""Below this many units the 0.995 quantile is an extrapolation; the maximum is taken (`concepts.md` 3.3)."""
+"""Below this many units the 0.995 quantile is an extrapolation; the maximum is taken (docs/method.md#radii)."""
 _VARIANCE_KEPT = 0.95
 _STARTS = 3
 
@@ -57,7 +57,7 @@ class CodebookFit:
         codebook: The codebook.
         assignment: Codes of the reference rows under it.
         cross_fitted: Codes of the same rows, each from a refit that did not see the row; int64, −1 is `UNSEEN`.
-            Their histogram is the drift baseline (`rules.md` 4.1).
+            Their histogram is the drift baseline (docs/method.md#cross-fitting).
         overlap: Jaccard overlap of every old name with the cell that now stands in its place; empty for a first fit.
     """
 
@@ -152,7 +152,7 @@ def cross_fit_codes(
 ) -> NDArray[np.int64]:
     """Return the code of every reference row from a refit without its fold; int64, shape (N,), −1 is `UNSEEN`.
 
-    Five folds, each a warm refit of the codebook with radii of its own (`rules.md` 4.1). Use it for a codebook that is
+    Five folds, each a warm refit of the codebook with radii of its own (docs/method.md#cross-fitting). Use it for a codebook that is
     reused; `fit_codebook` returns the same array with its fit.
 
     Raises:

@@ -1,4 +1,4 @@
-"""When a codebook is kept, refitted or grown, and which names survive (`rules.md` 3.3, 3.4)."""
+"""When a codebook is kept, refitted or grown, and which names survive (docs/method.md#reuse)."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 __all__ = ["grow", "needs_growth", "refit_warm", "unseen_excess"]
 
 _NAME_KEPT = 0.5
-"""Jaccard overlap on the new reference from which a cell keeps its name (`rules.md` 3.4)."""
+"""Jaccard overlap on the new reference from which a cell keeps its name (docs/method.md#names)."""
 
 
 def unseen_excess(unseen: int, n: int, *, unseen_ref: float, floor: float, factor: float, alpha: float = 0.05) -> bool:
-    """Return whether a share of `UNSEEN` is surely above `max(floor, factor · unseen_ref)` (`rules.md` 3.3).
+    """Return whether a share of `UNSEEN` is surely above `max(floor, factor · unseen_ref)` (docs/method.md#cross-fitting).
 
     "Surely": the lower bound of the share at 1 − alpha (Jeffreys) exceeds it.
 

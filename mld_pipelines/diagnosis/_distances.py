@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 __all__ = ["BoundaryDistance", "ClassGaussians", "PrincipalResidual"]
 
-#: Weight of the isotropic part of every covariance (estimation.md 2.1): invertible for d ≥ n as well.
+#: Weight of the isotropic part of every covariance (docs/method.md#scores): invertible for d ≥ n as well.
 SHRINKAGE = 0.1
 #: Keeps the covariance of constant features invertible.
 VARIANCE_FLOOR = 1e-9
-#: Added to `‖W_a − W_b‖` (rules.md 5.1): two classes may share their weights.
+#: Added to `‖W_a − W_b‖`: two classes may share their weights.
 NORM_OFFSET = 1e-9
 #: Above, the table of boundary norms would exceed 32 MB and `dbmin` is left out.
 MAX_BOUNDARY_CLASSES = 2_000
-#: Principal directions kept at least (ViM keeps more for wide features; estimation.md 2.1).
+#: Principal directions kept at least (ViM keeps more for wide features; docs/method.md#scores).
 MIN_DIRECTIONS = 12
 
 
@@ -84,7 +84,7 @@ class ClassGaussians:
         squared += np.square(self.class_means).sum(axis=1)
         columns = self.column_of_class[predictions]
         known = np.flatnonzero(columns >= 0)
-        predicted = squared.max(axis=1)  # a class without a mean is as far as the farthest (estimation.md 7)
+        predicted = squared.max(axis=1)  # a class without a mean is as far as the farthest
         predicted[known] = squared[known, columns[known]]
         others = squared.copy()
         others[known, columns[known]] = np.inf

@@ -1,4 +1,4 @@
-"""Error probability of a unit without its label (`estimation.md` 2.1-2.3)."""
+"""Error probability of a unit without its label (docs/method.md#error-probability)."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ErrorEstimator:
     """Everything needed to give a unit its error probability.
 
     Attributes:
-        mode: `"monotone"`, `"platt"` or `"prior"` (`estimation.md` 2.3).
+        mode: `"monotone"`, `"platt"` or `"prior"` (docs/method.md#fallback).
         badges: What a reader must know about this estimator, in words.
         scorer: Label-free scores.
         model: Linear model on them.

@@ -1,4 +1,4 @@
-"""Fitting the error estimator: scores, cross-fitting, the fallback rule (`estimation.md` 2.2, 2.3 and 7)."""
+"""Fitting the error estimator: scores, cross-fitting, the fallback rule (docs/method.md#error-probability)."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["EstimatorFit", "fit_estimator"]
 
-#: Cross-fitting folds (estimation.md 2.2).
+#: Cross-fitting folds (docs/method.md#monolr).
 FOLDS = 5
-#: Errors (and successes) from which the comparison with plain confidence is worth making (estimation.md 2.3).
+#: Errors (and successes) from which the comparison with plain confidence is worth making (docs/method.md#fallback).
 MIN_FOR_COMPARISON = 10
 #: AUROC by which MonoLR may be below plain confidence before it is replaced.
 COMPARISON_MARGIN = 0.005
@@ -215,7 +215,7 @@ def _choose_mode(
     *,
     policy: Policy,
 ) -> tuple[_CrossFit, tuple[str, ...]]:
-    """Apply the fallback rule of `estimation.md` 2.3 and 7; also the badges that explain it."""
+    """Apply the fallback rule (docs/method.md#fallback); also the badges that explain it."""
     errors = reference.errors
     if badges := _prior_badges(reference, policy=policy):
         return _cross_fit("prior", scores, errors, folds), badges
@@ -281,7 +281,7 @@ def _cross_fit(
 
 
 def _fit(mode: str, scores: NDArray[np.float64], errors: NDArray[np.bool_], *, penalty: float) -> ScoreModel:
-    """Fit one model; rows of one outcome only allow the prior mode (rules.md 5.3)."""
+    """Fit one model; rows of one outcome only allow the prior mode."""
     if mode == "prior" or errors.all() or not errors.any():
         return fit_prior(scores, errors)
     if mode == "platt":

@@ -1,4 +1,4 @@
-"""Link the codes of two lineages by the units they share (`concepts.md` 3.3)."""
+"""Link the codes of two lineages by the units they share (docs/method.md#names)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MonoLR: logistic regression with non-negative weights on standardised risk scores (`estimation.md` 2.2, 2.3).
+"""MonoLR: logistic regression with non-negative weights on standardised risk scores (docs/method.md#monolr).
 
 One linear form serves all three modes of the estimator: MonoLR itself, Platt scaling of the confidence, and the
 prior mode of a reference in which the model made no error (or nothing but errors).
@@ -21,13 +21,13 @@ __all__ = ["ScoreModel", "fit_monotone", "fit_platt", "fit_prior", "penalty_for"
 
 #: Standardised scores are clipped here: one wild score may not decide alone.
 CLIP = 4.0
-#: Columns that vary less carry no information (estimation.md 7).
+#: Columns that vary less carry no information.
 MIN_SPREAD = 1e-9
-#: λ = clip(0.3 / m, 0.001, 0.03), m = errors or successes, whichever are fewer (measured, estimation.md 4.3, 4.4).
+#: λ = clip(0.3 / m, 0.001, 0.03), m = errors or successes, whichever are fewer (measured, docs/method.md#monolr).
 PENALTY_SCALE, PENALTY_LOW, PENALTY_HIGH = 0.3, 1e-3, 3e-2
 #: Every weight starts here; zero would start on the bound.
 START_WEIGHT = 0.05
-#: Slope of the prior mode: a softmax is over-confident on the errors nobody has seen yet (estimation.md 2.3).
+#: Slope of the prior mode: a softmax is over-confident on the errors nobody has seen yet (docs/method.md#fallback).
 PRIOR_SLOPE = 0.8
 #: Position of `lmsp` among the scores.
 CONFIDENCE_COLUMN = 0

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 __all__ = ["NeighbourIndex", "unit_length"]
 
-#: Neighbours of `knn` and `dis`, and of `trust` (estimation.md 2.1).
+#: Neighbours of `knn` and `dis`, and of `trust` (docs/method.md#scores).
 NEAR, WIDE = 10, 50
 #: Columns per group of the search, and the width from which there are more groups than neighbours.
 GROUP_SIZE, MIN_GROUPED = 16, 1_024
-#: Added to distances before every logarithm (rules.md 5.1): duplicates have distance 0.
+#: Added to distances before every logarithm: duplicates have distance 0.
 LOG_OFFSET = 1e-4
-#: Added to norms before division (rules.md 5.1).
+#: Added to norms before division.
 NORM_OFFSET = 1e-9
 
 

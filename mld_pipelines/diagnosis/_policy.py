@@ -14,7 +14,7 @@ ALGORITHM_VERSION = "1"
 """Raised whenever the same inputs would give other codes, categories or probabilities."""
 
 LEVELS = (0.8, 0.9, 0.95)
-"""Interval levels with a measured width factor (`estimation.md` 2.6)."""
+"""Interval levels with a width factor: measured at 0.9, by convention at the others (docs/method.md#interval)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,23 +22,24 @@ class Policy:
     """Tolerances, evidence levels and bounds of one evaluation, stored with its result.
 
     Attributes:
-        tau_stable: Largest error rate of *stable* coverage (`concepts.md` 3.4).
+        tau_stable: Largest error rate of *stable* coverage (docs/method.md#categories).
         tau_operational: Largest error rate of *operational* coverage; above it a code is bad.
         alpha: One minus the confidence that a verdict needs.
         n_min: Units below which no code is called a hotspot.
-        decision_dataset: Dataset that decides, or None for the rule of `rules.md` 2.
+        decision_dataset: Dataset that decides, or None for the rule of docs/method.md#decision-dataset.
         level: Level of the window interval, one of `LEVELS`.
         seed: Seed of every random step.
-        sqrt_p_weight: Weight of √probabilities beside the features of a code (2: measured, `estimation.md` 1.9).
+        sqrt_p_weight: Weight of √probabilities beside the features of a code (2: measured, docs/method.md#space).
         units_per_code: Reference units per code.
         codes_min: Fewest codes of a codebook.
         codes_max: Most codes of a codebook.
-        n_ref_min: Reference units below which no codebook is stored (`rules.md` 3.5).
+        n_ref_min: Reference units below which no codebook is stored (docs/method.md#number-of-codes).
         bank_limit: Rows of the neighbour bank.
         codebook_fit_limit: Rows that k-means is fitted on; all rows are assigned afterwards.
-        feature_limit: Widest feature used as it is; wider ones are projected (`rules.md` 5.2).
+        feature_limit: Widest feature used as it is; wider ones are projected (docs/method.md#space).
         unseen_refit_floor: `UNSEEN` share that always counts as "outside the reference" …
-        unseen_refit_factor: … or this multiple of the share expected on reference-like inputs (`rules.md` 3.3).
+        unseen_refit_factor: … or this multiple of the share expected on reference-like inputs
+            (docs/method.md#cross-fitting).
         unseen_reevaluate_floor: The same pair for the re-evaluation trigger.
         unseen_reevaluate_factor: The same pair for the re-evaluation trigger.
         reevaluate_labels: Labels since the last result that trigger a re-evaluation alone.

@@ -1,4 +1,4 @@
-"""The reference projection: wide features on the principal axes of the reference (`rules.md` 5.2)."""
+"""The reference projection: wide features on the principal axes of the reference (docs/method.md#space)."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Projection:
         projected = self.project(features)
         if self.is_identity:
             return projected
-        # 1e-9 as in rules.md 5.1: a feature at the very mean has no direction and stays at the origin.
+        # 1e-9: a feature at the very mean has no direction and stays at the origin.
         norms: NDArray[np.float64] = np.linalg.norm(projected, axis=1, keepdims=True) + 1e-9
         unit: NDArray[np.float64] = projected / norms
         return unit

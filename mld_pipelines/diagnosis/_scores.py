@@ -1,6 +1,6 @@
 """The ten risk scores of a unit: higher means more likely wrong, none needs a label at use time.
 
-Formulas: `estimation.md` 2.1 with the numerics of `rules.md` 5.1. Inputs are float32 as stored, arithmetic is
+Formulas: docs/method.md#scores, numerics: docs/method.md#numerics. Inputs are float32 as stored, arithmetic is
 float64, and matrix products run over blocks of one fixed size, so a unit scores the same in any batch.
 """
 
@@ -47,7 +47,7 @@ SCORE_NAMES = tuple(SCORE_MEANINGS)
 _COLUMN = {name: column for column, name in enumerate(SCORE_NAMES)}
 #: Rows in float64 at once: 65 MB per copy at 1,000 classes.
 CHUNK_ROWS = 8_192
-#: Pseudo-units by which the error rate of a code is pulled to the reference rate (concepts.md 3.7).
+#: Pseudo-units by which the error rate of a code is pulled to the reference rate (docs/method.md#scores).
 PRIOR_UNITS = 4.0
 #: The reference rate in that prior stays inside [ε, 1 − ε]: a logit needs it.
 RATE_FLOOR = 1e-3

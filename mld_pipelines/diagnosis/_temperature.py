@@ -17,7 +17,7 @@ __all__ = ["fit_temperature", "tempered_confidence"]
 
 #: Rows the temperature is fitted on: its standard error is then far below the width of any interval.
 FIT_ROWS = 20_000
-#: Search range (rules.md 5.3).
+#: Search range (docs/method.md#window).
 BOUNDS = (0.3, 6.0)
 #: Rows in float64 at once.
 CHUNK_ROWS = 8_192

@@ -1,6 +1,6 @@
 """A window of production units as mergeable sums, and what the reference says about such windows.
 
-Days are the sum of their hours (`estimation.md` 2.4, `rules.md` 6.7).
+Days are the sum of their hours (docs/method.md#window).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = [
 
 KIND = "window"
 FORMAT_VERSION = 1
-#: q, the interval's half-width in units of s at 90 % (estimation.md 1.7).
+#: q, the interval's half-width in units of s at 90 % (docs/method.md#interval).
 WIDTH_FACTOR = 2.0
 
 

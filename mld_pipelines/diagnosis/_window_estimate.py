@@ -1,4 +1,4 @@
-"""Error rate of a window of production units, without labels (`estimation.md` 2.4, 2.6 and 7)."""
+"""Error rate of a window of production units, without labels (docs/method.md#window)."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Opinions", "WindowEstimate", "estimate_window"]
 
-#: Factors of the 90 % half-width at other levels (estimation.md 2.6).
+#: Factors of the 90 % half-width at other levels: a convention (docs/method.md#interval).
 LEVEL_FACTORS = dict(zip(LEVELS, (0.79, 1.0, 1.3), strict=True))
-#: Terms of the interval scale: disagreement of the estimates, distance from the reference, floor (estimation.md 1.7).
+#: Terms of the interval scale: disagreement of the estimates, distance from the reference, floor (docs/method.md#interval).
 DISAGREEMENT_SHARE, SHIFT_SHARE, SCALE_FLOOR = 0.25, 0.2, 0.004
-#: Reference errors from which the ATC threshold is no longer a noisy quantile (estimation.md 2.3).
+#: Reference errors from which the ATC threshold is no longer a noisy quantile (docs/method.md#window).
 MIN_ERRORS_FOR_ATC = 50
-#: Units from which ATC counts (estimation.md 7), and from which an estimate may alert (rules.md 4.2).
+#: Units from which ATC counts, and from which an estimate may alert (docs/method.md#badges).
 MIN_UNITS_FOR_ATC, MIN_UNITS_FOR_ALERT = 50, 100
-#: Half-width never undercut by a reference of fewer than 60 units or one predicted class (estimation.md 2.3).
+#: Half-width never undercut by a reference of fewer than 60 units or one predicted class (docs/method.md#fallback).
 MIN_HALF_WIDTH = 0.15
 #: "Inputs outside the reference": UNSEEN share surely above this, and above this multiple of its reference value.
 UNSEEN_FLOOR, UNSEEN_FACTOR = 0.10, 3.0
@@ -79,7 +79,7 @@ class WindowEstimate:
 
 
 def estimate_window(state: WindowState, reference: WindowReference, *, level: float = 0.9) -> WindowEstimate:
-    """Estimate a window's error rate: `max(mean EP, ATC-EP)`, with an interval (`estimation.md` 2.4, 2.6).
+    """Estimate a window's error rate: `max(mean EP, ATC-EP)`, with an interval (docs/method.md#window).
 
     With fewer than 50 reference errors, or 50 units in the window, the mean error probability stands alone.
 
@@ -156,7 +156,7 @@ def _interval(
     if reference.is_coarse:
         half = max(half, MIN_HALF_WIDTH)
     low, high = max(0.0, rate - half), min(1.0, rate + half)
-    # Jeffreys bound of a rate never observed to differ from 0 (or from 1): 95 % at the level 0.9 (rules.md 5.4).
+    # Jeffreys bound of a rate never observed to differ from 0 (or from 1): 95 % at the level 0.9.
     bound = float(betaincinv(0.5, reference.n_ref + 0.5, (1.0 + level) / 2.0))
     if reference.n_errors == 0:
         return 0.0, max(high, bound)
@@ -166,7 +166,7 @@ def _interval(
 
 
 def _is_outside(state: WindowState, reference: WindowReference) -> bool:
-    """Whether the 95 % lower bound of the UNSEEN share exceeds max(0.10, 3 × its reference value) (rules.md 3.3)."""
+    """Whether the 95 % lower bound of the UNSEEN share exceeds max(0.10, 3 × its reference value)."""
     from scipy.special import betaincinv
 
     if reference.unseen_ref is None or state.n_unseen == 0:
