@@ -80,7 +80,7 @@ def code_population(
     candidates: Iterable[Codebook],
     policy: Policy,
 ) -> Coding:
-    """Assign a code to every unit (`rules.md` 3).
+    """Assign a code to every unit (docs/method.md#codes).
 
     Args:
         population: The units.

@@ -1,4 +1,4 @@
-"""Which result of a model is the current one (`rules.md` 1.7)."""
+"""Which result of a model is the current one (docs/storage.md#current-result)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which dataset decides the categories (`rules.md` 2)."""
+"""Which dataset decides the categories (docs/method.md#decision-dataset)."""
 
 from __future__ import annotations
 

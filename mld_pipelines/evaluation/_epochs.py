@@ -1,4 +1,4 @@
-"""Which epochs an evaluation is about (`concepts.md` 3.9)."""
+"""Which epochs an evaluation is about (docs/storage.md#epochs)."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def promote(lake: Lake, model_key: str, *, provenance: Provenance | None = None)
 
 
 def unfinished_streams(lake: Lake, model_key: str) -> list[UnfinishedStream]:
-    """Return the traces that block an evaluation (`rules.md` 1.6), oldest first.
+    """Return the traces that block an evaluation (docs/storage.md#receipts), oldest first.
 
     Rows without a receipt block only while no finished trace of the same dataset and epoch is newer than they are.
     """

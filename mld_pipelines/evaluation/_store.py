@@ -1,4 +1,4 @@
-"""Writing a result: rows first, the name last (`rules.md` 1.1)."""
+"""Writing a result: rows first, the name last (docs/storage.md#results)."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def judge_codes(
     is_train: bool,
     policy: Policy,
 ) -> CodeVerdicts:
-    """Categorise every code by the units of the decision dataset (`concepts.md` 3.4).
+    """Categorise every code by the units of the decision dataset (docs/method.md#categories).
 
     Args:
         population: All units, for their labels.

@@ -1,4 +1,4 @@
-"""Views over the units of a result: group, count, divide (`concepts.md` 3.8)."""
+"""Views over the units of a result: group, count, divide (docs/method.md#views)."""
 
 from __future__ import annotations
 
