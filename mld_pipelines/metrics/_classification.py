@@ -61,7 +61,7 @@ def classification_metrics(
     error_proba: ArrayLike | None = None,
     prediction: ArrayLike | None = None,
 ) -> ClassificationMetrics:
-    """Return the metrics of N ≥ 1 labelled units (`concepts.md` 3.5–3.7).
+    """Return the metrics of N ≥ 1 labelled units (docs/method.md#metrics).
 
     Args:
         probabilities: Shape (N, K), K ≥ 2.

@@ -52,7 +52,7 @@ def macro_ranking(probabilities: ArrayLike, labels: ArrayLike) -> tuple[float | 
     """Return (AUROC, average precision), each the plain mean over classes of one class against the rest.
 
     Classes without both outcomes in the rows are left out; None if none remains. With two classes the result is that
-    of class index 1 alone (`concepts.md` 3.6).
+    of class index 1 alone (docs/method.md#metrics).
 
     Args:
         probabilities: Shape (N, K).

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["PROBABILITY_FLOOR", "UnitStatistics", "check_labels", "unit_statistics"]
 
 PROBABILITY_FLOOR = 1e-12
-"""Smallest probability inside a logarithm when only probabilities are known (`concepts.md` 3.5)."""
+"""Smallest probability inside a logarithm when only probabilities are known (docs/method.md#units)."""
 
 _SUM_TOLERANCE = 0.02
 """Half-precision softmax over 1,000 classes sums to 1 ± 0.01; rows farther off are no probabilities."""
@@ -45,7 +45,7 @@ class UnitStatistics:
 def unit_statistics(
     *, logits: ArrayLike | None = None, probabilities: ArrayLike | None = None, labels: ArrayLike | None = None
 ) -> UnitStatistics:
-    """Return the statistics of every unit, from log-softmax in float64 (`concepts.md` 3.5).
+    """Return the statistics of every unit, from log-softmax in float64 (docs/method.md#units).
 
     With logits, probabilities are ignored. With probabilities only, logarithms are taken of `max(p, 1e-12)`; the
     probabilities themselves are returned as given.
