@@ -55,7 +55,7 @@ class Thresholds(Protocol):
 
     @property
     def threshold_ep(self) -> float:
-        """Error probability: units above it are counted (`estimation.md` 2.4)."""
+        """Error probability: units above it are counted (docs/method.md#window)."""
         ...
 
     @property

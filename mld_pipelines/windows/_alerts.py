@@ -26,7 +26,7 @@ __all__ = ["evaluate_alerts", "run_failure_alert"]
 #: Breaches (or all-clears) among the last judged windows that change the state.
 _NEEDED, _OF = 2, 3
 #: A rule that breaches again this soon after it resolved goes on with the same alert instead of raising a new one
-#: (`product.md` 2.4: repeat 4 h; event time).
+#: (docs/method.md#alert-states; event time).
 COOL_DOWN = timedelta(hours=4)
 
 _WITHDRAWN = "withdrawn, late rows changed its windows: "

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Baseline", "fit_baseline"]
 
-#: Categories in which a code counts as covered (`concepts.md` 3.4).
+#: Categories in which a code counts as covered (docs/method.md#categories).
 COVERED = CATEGORIES[:2]
 
 
@@ -29,11 +29,12 @@ class Baseline:
     Attributes:
         model_key: Model of the result.
         result_name: Result.
-        codes: Reference units by error code, cross-fitted (`rules.md` 4.1), `UNSEEN` included; empty without codes.
+        codes: Reference units by error code, cross-fitted (docs/method.md#cross-fitting), `UNSEEN` included; empty
+            without codes.
         classes: Reference units by predicted class index.
         confidence: Reference units by confidence, 20 bins.
         categories: Category of each code; codes not named here (also `UNSEEN`) are not covered.
-        unseen_share: Cross-fitted `UNSEEN` share of the reference (`rules.md` 3.3).
+        unseen_share: Cross-fitted `UNSEEN` share of the reference.
         error_rate: r0, the error rate of the reference.
         code_names: Names of the codebook in its order, without `UNSEEN`; for the code-wise opinion.
     """

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["plan_days"]
 
-#: Run requests of one sensor tick (`platform.md` 2.8).
+#: Run requests of one sensor tick (docs/storage.md#cursors).
 MAX_RANGES = 25
 
 

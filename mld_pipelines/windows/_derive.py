@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["DERIVED_SCHEMA", "derive"]
 
 _SECONDS = {"hour": 3600.0, "day": 86400.0}
-#: "Inputs outside the reference": the lower bound of the share above max(0.10, 3·unseen_ref) (`rules.md` 3.3).
+#: "Inputs outside the reference": the lower bound of the share above max(0.10, 3·unseen_ref) (docs/method.md#baseline).
 _UNSEEN_FLOOR, _UNSEEN_FACTOR = 0.10, 3.0
 
 _BAD = ("hotspot", "critical_hotspot")
@@ -192,7 +192,7 @@ def _unseen(state: dict[str, Any], baseline: Baseline) -> dict[str, Any]:
 
 
 def _bad(state: dict[str, Any], baseline: Baseline) -> dict[str, Any]:
-    """Share of the family "bad" (families survive a refit, the five names less so: `concepts.md` 3.4).
+    """Share of the family "bad" (families survive a refit, the five names less so: docs/method.md#categories).
 
     The threshold is the upper bound of the reference's own share, so both sides' sampling noise is allowed for.
     """

@@ -1,7 +1,7 @@
 """Drift of a histogram against the reference, with a threshold that knows both sample sizes.
 
 Statistic: Jensen-Shannon distance (base 2, in [0, 1]). Threshold: the 99th percentile of the same statistic over
-pairs of two independent multinomial draws of sizes n_ref and n from the reference distribution (`rules.md` 4.1).
+pairs of two independent multinomial draws of sizes n_ref and n from the reference distribution (docs/method.md#drift).
 Resampling windows out of the reference rows themselves would be wrong: it forgets the noise of the reference and
 fires without drift in up to every window.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DRIFT_LEVEL", "MIN_UNITS", "align_counts", "drift_threshold", "jensen_shannon"]
 
-#: Windows below this are "too few": never a verdict (`rules.md` 4.2).
+#: Windows below this are "too few": never a verdict (docs/method.md#drift).
 MIN_UNITS = 30
 #: A window without drift exceeds the threshold with probability 1 − level.
 DRIFT_LEVEL = 0.99

@@ -1,4 +1,4 @@
-"""Whether production has earned a new evaluation (`platform.md` 7.4, `reevaluate`). Event time throughout."""
+"""Whether production has earned a new evaluation (docs/method.md#reevaluation). Event time throughout."""
 
 from __future__ import annotations
 

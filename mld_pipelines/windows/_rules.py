@@ -16,7 +16,7 @@ __all__ = ["DEFAULT_RULES", "AlertRule", "prepare_windows"]
 Severity = Literal["critical", "warning", "info"]
 Origin = Literal["reference", "history", "user"]
 
-#: An estimate or drift alert needs this many inferences in a window (`rules.md` 4.2).
+#: An estimate or drift alert needs this many inferences in a window (docs/method.md#alerts).
 ALERT_UNITS = 100
 #: A day is compared with the median of up to this many days before it …
 _HISTORY_DAYS = 7
@@ -73,7 +73,7 @@ class AlertRule:
             )
 
 
-#: Rules of a fresh project (`product.md` 2.4 for damping and the resume ratio).
+#: Rules of a fresh project (docs/method.md#alerts).
 DEFAULT_RULES = (
     AlertRule(
         name="estimated_error_rate",
