@@ -1,4 +1,4 @@
-"""When assets materialise by themselves (`platform.md` 2.6, 7.4)."""
+"""When assets materialise by themselves (docs/storage.md#automation)."""
 
 from __future__ import annotations
 

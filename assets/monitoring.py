@@ -1,4 +1,4 @@
-"""Production by event day: scored → windows, codes → alerts. Every step reads only what is new (`concepts.md` 12)."""
+"""Production by event day: scored → windows, codes → alerts. Every step reads only what is new (docs/storage.md#windows)."""
 
 from collections.abc import Mapping
 from datetime import timedelta
