@@ -160,7 +160,7 @@ def test_tolerances_come_from_the_policy() -> None:
 
 @pytest.mark.feature("H14")
 def test_true_rate_of_ten_percent_is_hardly_ever_called_stable() -> None:
-    # concepts.md 3.4: at most 0.6 %.
+    # The binomial distribution gives 0.52 % at n = 50 (1.8 % at n = 38, docs/method.md#categories).
     n = np.full(20_000, 50)
     k = np.random.default_rng(0).binomial(50, 0.10, 20_000)
     assert np.mean(categorise(n, k, np.zeros_like(k), policy=POLICY).category == STABLE) <= 0.006

@@ -1,4 +1,4 @@
-"""Acceptance test 7: digits with planted failures, judged on units that no verdict was counted on."""
+"""Digits with planted failures, judged on units that no verdict was counted on."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _read(name: str, offset: int) -> np.ndarray:
 
 
 def _plant(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`concepts.md` 9: 6 % blends everywhere; 3 % corner patches and 4 % corruptions outside training."""
+    """docs/method.md#measurements: 6 % blends everywhere; 3 % corner patches and 4 % corruptions outside training."""
     rng = np.random.default_rng(seed)
     order = rng.permutation(10_000)
     clean = (_read("t10k-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)[order] / 255.0).astype(np.float32)
@@ -159,6 +159,6 @@ def test_blends_are_called_aleatoric_more_often_than_corruptions(judged: _Judged
         kind: judged.reference_aleatoric[judged.reference_error & (judged.reference_planted == kind)].mean()
         for kind in (BLEND, CORRUPTION)
     }
-    # Measured here, seeds 0 and 1, 70 codes, √p weight 2: 67 % of blends against 27–28 % of corruptions. The 0–7 % of
-    # concepts.md 3.4 were measured at weight 1 (where seed 1 gives 5–7 %, seed 0 17–22 %) and do not carry over.
+    # Measured here, seeds 0 and 1, 70 codes, √p weight 2: 67 % of blends against 27–28 % of corruptions. At
+    # weight 1 seed 1 gives 5–7 %, seed 0 17–22 % (docs/method.md#aleatoric).
     assert flagged[BLEND] > flagged[CORRUPTION]

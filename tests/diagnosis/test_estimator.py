@@ -75,7 +75,7 @@ def test_reference_rows_are_scored_by_a_model_that_did_not_see_them():
 
 @pytest.mark.feature("H10", "H11")
 def test_ranking_metrics_are_those_of_the_out_of_fold_probabilities():
-    """Acceptance test 9 of concepts.md: the in-sample values are higher and not the ones reported."""
+    """The in-sample values are higher and not the ones reported."""
     wrong, p, got = REFERENCE.errors, FIT.error_proba, FIT.diagnostics
     assert got["error_proba_auroc"] == pytest.approx(roc_auc_score(wrong, p))
     assert got["error_proba_auprc"] == pytest.approx(average_precision_score(wrong, p))
@@ -336,7 +336,7 @@ def test_the_window_artifact_is_no_estimator():
         ErrorEstimator.from_bytes(FIT.window_reference.to_bytes())
 
 
-# --- how well it works, on real data that scikit-learn brings (estimation.md 8, targets x 1.3) ---
+# --- how well it works, on real data that scikit-learn brings (docs/method.md#measurements; bounds x 1.3) ---
 
 
 def network(data: np.ndarray, target: np.ndarray, *, seed: int, n_train: int) -> tuple[MLPClassifier, np.ndarray]:

@@ -98,7 +98,7 @@ def test_every_unit_gets_an_error_probability_a_code_and_a_category():
 @settings(max_examples=15, deadline=None)
 @given(cuts=st.lists(st.integers(1, 299), max_size=4, unique=True))
 def test_columns_do_not_depend_on_the_batch(cuts):
-    """Acceptance test 6 of concepts.md, bit for bit."""
+    """Bit for bit."""
     for part in np.split(np.arange(300), sorted(cuts)):
         rows = slice(int(part[0]), int(part[-1]) + 1)
         assert_equal(score(rows), rows)

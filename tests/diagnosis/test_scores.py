@@ -273,7 +273,7 @@ WIDE = World(n_classes=4, width=300, spread=4.0, seed=3)
 
 @pytest.mark.parametrize("world", [WORLD, WIDE], ids=["narrow", "projected"])
 def test_scores_do_not_depend_on_the_batch(world):
-    """Acceptance test 6 of concepts.md: bitwise, for any split, on one thread and on two."""
+    """Bitwise, for any split, on one thread and on two."""
     units = world.units(700, "batch", seed=5)
     scorer = fitted(world.units(500, "train", seed=6), head=world.head)
     whole = score(scorer, units)

@@ -235,7 +235,7 @@ def test_labelled_production_joins_as_a_dataset_and_never_decides(lake: Lake) ->
 def test_the_stored_scorer_gives_other_rows_what_the_evaluation_gave_them(
     shared_lake: Lake, result: StoredResult
 ) -> None:
-    """Acceptance test 6: code and category are the evaluation's; train rows were scored by the full fit, too."""
+    """Code and category are the evaluation's; train rows were scored by the full fit, too."""
     _, features, logits = toy_outputs(900, seed=1)
     scorer = load_scorer(shared_lake, "main")
     units = scorer.score(logits=logits, features=features, keys=[f"train/train-{i}" for i in range(900)])
@@ -247,7 +247,7 @@ def test_the_stored_scorer_gives_other_rows_what_the_evaluation_gave_them(
 
 
 def test_reported_ranking_is_out_of_fold(shared_lake: Lake, result: StoredResult) -> None:
-    """Acceptance test 9: in-sample scores of the reference differ from the stored, cross-fitted ones."""
+    """In-sample scores of the reference differ from the stored, cross-fitted ones."""
     _, features, logits = toy_outputs(900, seed=2, noise=1.4)
     scorer = load_scorer(shared_lake, "main")
     in_sample = scorer.score(logits=logits, features=features, keys=[f"val/val-{i}" for i in range(900)]).error_proba

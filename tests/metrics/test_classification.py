@@ -151,7 +151,7 @@ def test_ranking_with_ties_equals_scikit_learn(pairs: list[tuple[int, bool]]) ->
 
 
 def test_average_precision_of_reversed_ranking_is_the_unachievable_bound() -> None:
-    # concepts.md P9: 4,510 positives of 5,000 ranked last cannot have less than 0.7477.
+    # docs/method.md#metrics: 4,510 positives of 5,000 ranked last cannot have less than 0.7477.
     positive = np.arange(5000) >= 490
     assert average_precision(-np.arange(5000.0), positive) == pytest.approx(0.7477, abs=5e-5)
 

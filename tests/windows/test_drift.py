@@ -34,7 +34,7 @@ def _world(seed: int, cells: int = 60) -> tuple[np.random.Generator, np.ndarray]
 
 @pytest.mark.parametrize("n", [30, 200, 1000, 2000])
 def test_held_out_windows_fire_at_most_at_the_stated_rate(n: int) -> None:
-    """Acceptance test 11: the reference and every window are independent draws of the same world (40 references)."""
+    """The reference and every window are independent draws of the same world (40 references)."""
     fired = []
     for seed in range(40):
         rng, truth = _world(seed)
