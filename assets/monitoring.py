@@ -1,4 +1,7 @@
-"""Production by event day: scored → windows, codes → alerts. Every step reads only what is new (docs/storage.md#windows)."""
+"""Production by event day: scored → windows, codes → alerts.
+
+Every step reads only what is new (docs/storage.md#windows).
+"""
 
 from collections.abc import Mapping
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""The aleatoric overlay: errors that the model's own calibrated entropy already prices in (docs/method.md#aleatoric)."""
+"""The aleatoric overlay: errors that the model's own calibrated entropy prices in (docs/method.md#aleatoric)."""
 
 from __future__ import annotations
 

@@ -152,8 +152,8 @@ def cross_fit_codes(
 ) -> NDArray[np.int64]:
     """Return the code of every reference row from a refit without its fold; int64, shape (N,), −1 is `UNSEEN`.
 
-    Five folds, each a warm refit of the codebook with radii of its own (docs/method.md#cross-fitting). Use it for a codebook that is
-    reused; `fit_codebook` returns the same array with its fit.
+    Five folds, each a warm refit of the codebook with radii of its own (docs/method.md#cross-fitting). Use it for a
+    codebook that is reused; `fit_codebook` returns the same array with its fit.
 
     Raises:
         InvalidInputError: A shape does not fit or a value is not finite.

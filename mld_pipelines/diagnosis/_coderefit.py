@@ -25,9 +25,9 @@ _NAME_KEPT = 0.5
 
 
 def unseen_excess(unseen: int, n: int, *, unseen_ref: float, floor: float, factor: float, alpha: float = 0.05) -> bool:
-    """Return whether a share of `UNSEEN` is surely above `max(floor, factor · unseen_ref)` (docs/method.md#cross-fitting).
+    """Return whether a share of `UNSEEN` is surely above `max(floor, factor · unseen_ref)`.
 
-    "Surely": the lower bound of the share at 1 − alpha (Jeffreys) exceeds it.
+    "Surely": the lower bound of the share at 1 − alpha (Jeffreys) exceeds it (docs/method.md#cross-fitting).
 
     Args:
         unseen: `UNSEEN` units.

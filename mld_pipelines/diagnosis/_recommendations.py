@@ -1,4 +1,7 @@
-"""What to do about a code, and how to see that it worked (docs/method.md#recommendations). Data, shown by pages and SDK alike."""
+"""What to do about a code, and how to see that it worked (docs/method.md#recommendations).
+
+Data, shown by pages and SDK alike.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ __all__ = ["Opinions", "WindowEstimate", "estimate_window"]
 
 #: Factors of the 90 % half-width at other levels: a convention (docs/method.md#interval).
 LEVEL_FACTORS = dict(zip(LEVELS, (0.79, 1.0, 1.3), strict=True))
-#: Terms of the interval scale: disagreement of the estimates, distance from the reference, floor (docs/method.md#interval).
+#: Terms of the interval scale: disagreement, distance from the reference, floor (docs/method.md#interval).
 DISAGREEMENT_SHARE, SHIFT_SHARE, SCALE_FLOOR = 0.25, 0.2, 0.004
 #: Reference errors from which the ATC threshold is no longer a noisy quantile (docs/method.md#window).
 MIN_ERRORS_FOR_ATC = 50
