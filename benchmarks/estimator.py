@@ -21,7 +21,7 @@ PEERS = ("scikit-learn", "scipy", "threadpoolctl")
 _BATCH = 1_000
 _NEIGHBOURS = 20
 _SETUPS = ((64, 3_000), (512, 10_000))
-"""Width of the feature and rows of the neighbour bank, as in the design's cost table."""
+"""Width of the feature and rows of the neighbour bank: a small model, and a wide one with a full bank."""
 
 
 def run(*, quick: bool, full: bool) -> Report:
