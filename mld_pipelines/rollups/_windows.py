@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -44,12 +45,13 @@ def refresh_windows(
         return Refresh(lake.version(MONITORING_WINDOWS))
     anew = _days_to_recompute(lake, days, versions)
     marks: dict[str, int] = {f"{name}:{day}": version for day in days for name, version in versions.items()}
-    states, read = [], 0
-    for name in ("basic", "scored"):
-        if name in versions:
-            part, rows = _states(lake, name, specs[name], days, anew=anew, versions=versions, references=references)
-            states += part
-            read += rows
+    with ThreadPoolExecutor(2) as pool:  # either half is mostly one thread of polars
+        parts = pool.map(
+            lambda name: _states(lake, name, specs[name], days, anew=anew, versions=versions, references=references),
+            [name for name in ("basic", "scored") if name in versions],
+        )
+        done = list(parts)
+    states, read = [state for part, _ in done for state in part], sum(rows for _, rows in done)
     kept = lake.read(MONITORING_WINDOWS, event_day=[day for day in days if day not in anew]).drop("schema_version")
     merged = merge([kept, *states])
     commit = lake.replace(
