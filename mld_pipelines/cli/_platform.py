@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mld_pipelines.cli._processes import stop_all
+from mld_pipelines.cli._processes import stop_all, stop_marked
 from mld_pipelines.cli._state import dagster_home, initialise
 from mld_pipelines.exceptions import ConfigurationError, MissingDependencyError, MldError
 
@@ -137,9 +137,8 @@ def running_platform(
     workspace = _checked_workspace(workspace)
     _require_extra()
     initialise(home)
-    with _only_one(home):
+    with _only_one(home), _marked_run(home, say) as marker:
         port = _free_port(port)
-        marker = uuid.uuid4().hex
         platform = Platform(f"http://{LOOPBACK}:{port}", home, _log_files(home))
         try:
             _prepare_instance(home, _environment(home, marker, environment))
@@ -232,6 +231,24 @@ def _only_one(home: Path) -> Iterator[None]:
                 f"a platform runs on {home} already. Stop it, or set MLD_HOME to another state directory."
             ) from error
         yield
+
+
+@contextmanager
+def _marked_run(home: Path, say: Callable[[str], None]) -> Iterator[str]:
+    """Yield the marker of this run; stop first what a run that was itself killed (SIGKILL, out of memory) left behind.
+
+    The marker is on disk while processes may carry it. A second daemon beside an orphaned one would launch runs twice.
+    """
+    record = dagster_home(home) / "up.run"
+    earlier = record.read_text(encoding="utf-8").strip() if record.exists() else ""
+    if earlier and (stopped := stop_marked(f"{MARKER}={earlier}")):
+        say(f"stopped {stopped} processes of a platform that was killed")
+    marker = uuid.uuid4().hex
+    record.write_text(marker, encoding="utf-8")
+    try:
+        yield marker
+    finally:
+        record.unlink(missing_ok=True)
 
 
 def _free_port(port: int) -> int:

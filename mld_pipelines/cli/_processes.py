@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["stop_all"]
+__all__ = ["stop_all", "stop_marked"]
 
 _GRACE_SECONDS = 20.0
 """A Dagster daemon with a run in flight took more than 10 s to end after SIGTERM."""
@@ -42,6 +42,24 @@ def stop_all(processes: list[subprocess.Popen[bytes]], *, marker: str, grace_sec
         for process in processes:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=_KILL_SECONDS)
+
+
+def stop_marked(marker: str, *, grace_seconds: float = _GRACE_SECONDS) -> int:
+    """Stop every process that carries the marker, politely first, and return how many there were.
+
+    Args:
+        marker: `NAME=value` in their environment.
+        grace_seconds: Between SIGTERM and SIGKILL.
+    """
+    found = _marked(marker)
+    for pid in found:
+        _signal(pid, signal.SIGTERM)
+    deadline = time.monotonic() + grace_seconds
+    while time.monotonic() < deadline and _marked(marker):
+        time.sleep(0.1)
+    for pid in _marked(marker):
+        _signal(pid, signal.SIGKILL)
+    return len(found)
 
 
 @contextmanager

@@ -81,7 +81,7 @@ def _announce(platform: Platform, *, as_json: bool) -> None:
 
 @contextmanager
 def _stop_signals() -> Iterator[None]:
-    """Turn the first Ctrl-C or SIGTERM into `KeyboardInterrupt` and ignore the impatient ones that follow."""
+    """Turn the first Ctrl-C, SIGTERM or closed terminal into `KeyboardInterrupt`; ignore the impatient ones."""
     stopping = False
 
     def stop(*_: object) -> None:
@@ -90,7 +90,10 @@ def _stop_signals() -> Iterator[None]:
             stopping = True
             raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # `nohup mld up` stays
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
     finally:

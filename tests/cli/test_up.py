@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -118,28 +119,40 @@ def test_a_child_that_ignores_sigterm_is_killed_with_its_own_children(tmp_path):
     assert not status.exists() or "State:\tZ" in status.read_text()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_up_answers_on_loopback_and_leaves_nothing_behind(workspace, number):
-    command = [
-        sys.executable,
-        "-m",
-        "mld_pipelines.cli",
-        "up",
-        "--workspace",
-        str(workspace(TOY)),
-        "--port",
-        "0",
-        "--json",
-    ]
+def start_up(workspace: Path) -> tuple[subprocess.Popen[str], dict[str, Any]]:
+    """Start `mld up` as a process and wait until it has announced itself."""
+    command = [sys.executable, "-m", "mld_pipelines.cli", "up", "--workspace", str(workspace), "--port", "0", "--json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    document = json.loads(process.stdout.readline())
+    return process, json.loads(process.stdout.readline())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_up_answers_on_loopback_and_leaves_nothing_behind(workspace, number):
+    process, document = start_up(workspace(TOY))
     assert document["url"].startswith("http://127.0.0.1:")
     assert document["location_errors"] == {}
     assert set(descendants()) >= set(document["pids"].values())
     process.send_signal(number)
     rest, errors = process.communicate(timeout=60)
     assert (process.returncode, rest, errors) == (0, "", "")
+    assert descendants() == []
+
+
+@pytest.mark.slow
+def test_what_a_killed_platform_left_behind_is_stopped_by_the_next_one_on_the_same_state(workspace):
+    path, said = workspace(TOY), []
+    process, document = start_up(path)
+    process.kill()
+    process.communicate(timeout=60)
+    orphans = set(document["pids"].values())
+    assert orphans <= set(descendants()), "nothing can run after SIGKILL: the children are still there"
+    port = int(document["url"].rsplit(":", 1)[1])
+    with running_platform(path, home=settings.state_directory(), port=port, progress=said.append) as platform:
+        alive = set(descendants())
+        assert not orphans & alive
+        assert {child.pid for child in platform.processes.values()} <= alive
+    assert any("platform that was killed" in line for line in said), said
     assert descendants() == []
 
 
