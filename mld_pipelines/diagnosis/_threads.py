@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -10,9 +11,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from threadpoolctl import ThreadpoolController
+
 __all__ = ["one_thread", "one_thread_if_free"]
 
 _lock = threading.RLock()
+_known: tuple[int, ThreadpoolController] | None = None
 
 
 @contextmanager
@@ -22,9 +26,7 @@ def one_thread() -> Iterator[None]:
     For fits: sums in another order give another codebook (measured: other bytes with two threads). Limits belong to
     the process and the first Python thread that sets one controls them, so fits in two threads run one after another.
     """
-    from threadpoolctl import threadpool_limits
-
-    with _lock, threadpool_limits(limits=1):
+    with _lock, _controller().limit(limits=1):
         yield
 
 
@@ -44,6 +46,20 @@ def one_thread_if_free() -> Iterator[None]:
             yield
     finally:
         _lock.release()
+
+
+def _controller() -> ThreadpoolController:
+    """Return the controller of the loaded native libraries.
+
+    Finding them takes 3 ms, as long as scoring 150 units, so it is repeated only after an import.
+    """
+    from threadpoolctl import ThreadpoolController
+
+    global _known  # noqa: PLW0603 - a cache, guarded by the lock
+    modules = len(sys.modules)
+    if _known is None or _known[0] != modules:
+        _known = modules, ThreadpoolController()
+    return _known[1]
 
 
 def _forget_lock() -> None:
