@@ -43,7 +43,8 @@ def monitoring_scored(context: dg.AssetExecutionContext, lake: LakeResource) -> 
     )
     rows = opened.scan(MONITORING_SCORED, event_day=days)
     bins = (pl.col("error_proba").drop_nulls() * 20).floor().clip(0, 19).cast(pl.Int64)
-    counts = rows.select(bins.alias("bin")).collect()["bin"].value_counts()
+    drawn = rows.filter(pl.col("result_name").is_in(list(scorers.current.values())))
+    counts = drawn.select(bins.alias("bin")).collect()["bin"].value_counts()
     by_bin = dict(counts.iter_rows())
     chart = histogram([by_bin.get(i, 0) for i in range(20)], edges=UNIT_EDGES, title="Error probability")
     return _materialized(
@@ -60,7 +61,7 @@ def monitoring_scored(context: dg.AssetExecutionContext, lake: LakeResource) -> 
 )
 def monitoring_windows(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[Any]:
     """Add new inferences to the hourly states of some days; days with new labels are computed anew."""
-    from mld_pipelines.figures import sparkline
+    from mld_pipelines.figures import line_chart
     from mld_pipelines.rollups import Scorers, refresh_windows
 
     opened, days = lake.open(), days_of(context)
@@ -69,8 +70,10 @@ def monitoring_windows(context: dg.AssetExecutionContext, lake: LakeResource) ->
     done = refresh_windows(opened, days, references=references.windows, provenance=provenance(context.run.run_id))
     states = opened.read(MONITORING_WINDOWS, event_day=days)
     basic = states.filter(pl.col("result_name").is_null()).sort("event_day", "hour")
-    hourly = basic.group_by("event_day", "hour", maintain_order=True).agg(pl.col("n").sum())
-    chart = sparkline(hourly["n"].to_list(), title="Inferences per hour")
+    hour = pl.col("event_day").cast(pl.Datetime("us")) + pl.duration(hours=pl.col("hour"))
+    hourly = basic.group_by(hour.alias("at"), maintain_order=True).agg(pl.col("n").sum())
+    title, label = "Inferences per hour", ("inferences", "", "")
+    chart = line_chart(hourly, x="at", y="n", title=title, names=label, is_share=False)
     counted = {"inferences": int(basic["n"].sum()), "labelled": int(states["n_labelled"].sum())}
     return _materialized(
         context, lake, MONITORING_WINDOWS, done, sample=states, chart=(chart, "inferences per hour"), counted=counted
@@ -90,10 +93,12 @@ def monitoring_codes(context: dg.AssetExecutionContext, lake: LakeResource) -> d
     from mld_pipelines.rollups import Scorers, refresh_codes
 
     opened, days = lake.open(), days_of(context)
-    references = Scorers(opened).references(_result_names(opened.read(MONITORING_WINDOWS, event_day=days)))
+    scorers = Scorers(opened)
+    references = scorers.references(_result_names(opened.read(MONITORING_WINDOWS, event_day=days)))
     done = refresh_codes(opened, days, baselines=references.baselines, provenance=provenance(context.run.run_id))
     codes = opened.read(MONITORING_CODES, event_day=days)
-    newest = codes.filter(pl.col("event_day") == pl.col("event_day").max()).sort("share", descending=True)
+    drawn = codes.filter(pl.col("result_name").is_in(list(scorers.current.values())))
+    newest = drawn.filter(pl.col("event_day") == pl.col("event_day").max()).sort("share", descending=True)
     chart = bar_chart(newest, label="error_code", value="share", title="Codes of the newest day", limit=10)
     return _materialized(context, lake, MONITORING_CODES, done, sample=codes, chart=(chart, "codes of the newest day"))
 

@@ -83,7 +83,12 @@ def _pictures(stored: StoredResult, frames: dict[str, pl.DataFrame]) -> dict[str
         worst, label="error_code", value="error_rate", low="error_rate_low", high="error_rate_high",
         title=f"Error rate by code, {decisive}", limit=10,
     )  # fmt: skip
-    mix = bar_chart(ratios, label="metric", value="value", title=f"Issue categories, {decisive}")
+    mix = bar_chart(
+        ratios.with_columns(pl.col("metric").str.strip_suffix("_ratio")),
+        label="metric",
+        value="value",
+        title=f"Issue categories, {decisive}",
+    )
     units = frames["evaluation/units"].filter(pl.col("dataset_type") == decisive)
     bins = (units["error_proba"].drop_nulls() * _BINS).floor().clip(0, _BINS - 1).cast(pl.Int64)
     counts = [int((bins == index).sum()) for index in range(_BINS)]
