@@ -147,6 +147,8 @@ def reevaluate(context: dg.SensorEvaluationContext, lake: LakeResource) -> dg.Se
     decisions = due_reevaluations(opened, cursor.state)
     for model_key, decision in decisions.items():
         context.log.info(f"{model_key}: {decision.explanation}")
+    # a model whose newest result has no window yet keeps its state: the cool-down starts with a request, not a window
+    state = {**cursor.state, **{key: one.state.to_json() for key, one in decisions.items()}}
     return dg.SensorResult(
         run_requests=[
             _evaluation(decision.run_key, model_key, EvaluationConfig(trigger="feedback"))
@@ -154,7 +156,7 @@ def reevaluate(context: dg.SensorEvaluationContext, lake: LakeResource) -> dg.Se
             if decision.is_due
         ],
         dynamic_partitions_requests=_add_models(context, [key for key, one in decisions.items() if one.is_due]),
-        cursor=Cursor(versions, state={key: one.state.to_json() for key, one in decisions.items()}).text,
+        cursor=Cursor(versions, state=state).text,
     )
 
 

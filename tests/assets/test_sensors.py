@@ -243,15 +243,19 @@ def test_a_result_of_a_model_without_production_rescores_nothing(tick, evaluated
     assert tick("rescore").run_requests == []
 
 
-def monitored(lake, evaluated: str, n: int) -> tuple[list[str], list[int]]:
+def monitored(lake, result_name: str, n: int, seq: int = 0) -> tuple[list[str], list[int]]:
+    requests, truth = write_inferences(lake, n, result_name=result_name, at=START + timedelta(days=1), seq=seq)
+    refresh(lake, result_name)
+    return requests, truth.tolist()
+
+
+def refresh(lake, result_name: str) -> None:
     from mld_pipelines.rollups import Scorers, refresh_windows, score_days
 
-    requests, truth = write_inferences(lake, n, result_name=evaluated, at=START + timedelta(days=1))
     days = [START.date() + timedelta(days=1)]
     scorers = Scorers(lake)
     score_days(lake, days, current=scorers.current, score=scorers.score)
-    refresh_windows(lake, days, references=scorers.references({evaluated}).windows)
-    return requests, truth.tolist()
+    refresh_windows(lake, days, references=scorers.references({result_name}).windows)
 
 
 def test_enough_labels_request_one_re_evaluation(lake, tick, evaluated):
@@ -269,6 +273,23 @@ def test_enough_labels_request_one_re_evaluation(lake, tick, evaluated):
     repeated = tick("reevaluate", almost.cursor)
     assert [r.run_key for r in repeated.run_requests] == [run.run_key], "a repeated tick asks for the same run"
     assert tick("reevaluate", due.cursor).run_requests == []
+
+
+def test_the_cool_down_outlives_the_moment_when_a_new_result_has_no_windows_yet(lake, tick, evaluated):
+    requests, truth = monitored(lake, evaluated, 220)
+    write_feedback(lake, requests, truth, at=START + timedelta(days=2))
+    due = tick("reevaluate")
+    assert len(due.run_requests) == 1
+    newer = evaluate(lake, MODEL, trigger="feedback").result_name
+    between = tick("reevaluate", due.cursor)  # committed, and nothing scored by it so far
+    assert between.run_requests == []
+    requests, truth = monitored(lake, newer, 230, seq=1)
+    write_feedback(lake, requests, truth, at=START + timedelta(days=3))
+    after = tick("reevaluate", between.cursor)
+    assert after.run_requests == [], "production has not moved on by six hours since the last request"
+    requests, truth = write_inferences(lake, 1, result_name=newer, seq=2, at=START + timedelta(days=1, hours=7))
+    refresh(lake, newer)
+    assert len(tick("reevaluate", after.cursor).run_requests) == 1
 
 
 def test_labels_of_other_weights_do_not_count(lake, tick, evaluated):
