@@ -39,10 +39,10 @@ def main(arguments: list[str] | None = None) -> int:
         reports[name] = report
         if not asked.json:
             print(f"\n{report.markdown()}", flush=True)
+        if not asked.quick:
+            _keep(name, report)
     if asked.json:
         print(json.dumps({name: report.document() for name, report in reports.items()}, default=str))
-    if not asked.quick:
-        _keep(reports)
     if broken:
         print(f"these benchmarks broke: {', '.join(broken)}", file=sys.stderr)
     return 1 if broken else 0
@@ -71,15 +71,13 @@ def _run(name: str, *, quick: bool, full: bool) -> Report | None:
         return report
 
 
-def _keep(reports: dict[str, Report]) -> None:
-    """Write the tables into the docs; one that was judged is not replaced by one that could not be."""
+def _keep(name: str, report: Report) -> None:
+    """Write the table into the docs; one that was judged is not replaced by one that could not be."""
     page = PAGE.read_text(encoding="utf-8")
-    for name, report in reports.items():
-        if report.has_verdict or not is_judged(page, name):
-            page = replace_table(page, name, report.markdown())
-        else:
-            print(f"{name}: the machine was too busy; the table in {PAGE.name} stays", file=sys.stderr)
-    PAGE.write_text(page, encoding="utf-8")
+    if report.has_verdict or not is_judged(page, name):
+        PAGE.write_text(replace_table(page, name, report.markdown()), encoding="utf-8")
+    else:
+        print(f"{name}: the machine was too busy; the table in {PAGE.name} stays", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -63,12 +63,12 @@ def test_a_judged_table_is_kept_when_the_machine_is_busy(tmp_path, monkeypatch):
     page.write_text(PAGE, encoding="utf-8")
     monkeypatch.setattr(runner, "PAGE", page)
     busy = dataclasses.replace(QUIET, load=5.0)
-    runner._keep({"a": report(busy)})
+    runner._keep("a", report(busy))
     assert "no verdict" in page.read_text(encoding="utf-8")
-    runner._keep({"a": report(QUIET)})
+    runner._keep("a", report(QUIET))
     judged = page.read_text(encoding="utf-8")
     assert "missed" in judged
-    runner._keep({"a": report(busy)})
+    runner._keep("a", report(busy))
     assert page.read_text(encoding="utf-8") == judged
 
 
