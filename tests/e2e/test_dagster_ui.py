@@ -15,6 +15,9 @@ SHOW = "[...document.querySelectorAll('a')].filter(e => e.innerText.trim() === a
 PICTURES = """return [...document.images].filter(i => i.src.startsWith('data:image/svg+xml')).map(
     i => ({loaded: i.complete, width: i.naturalWidth, height: i.naturalHeight, svg: atob(i.src.split(',')[1])}))"""
 
+CHECKS = """query($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode { assetChecksOrError {
+  ... on AssetChecks { checks { name executionForLatestMaterialization { status } } } } } } }"""
+
 
 @pytest.fixture(scope="session")
 def ui(browser, platform):
@@ -49,9 +52,13 @@ def test_the_graph_of_a_group_shows_its_assets_as_materialised(ui, browser, plat
     nodes = [node for node in answer["assetNodes"] if node["groupName"] == group]
     assert nodes
     assert [node["assetKey"]["path"] for node in nodes if not node["assetMaterializations"]] == []
-    shown = ui(f"/locations/mld_pipelines/asset-groups/{group}/lineage", *(n["assetKey"]["path"][-1] for n in nodes))
+    names = [node["assetKey"]["path"][-1] for node in nodes]
+    ui(f"/locations/mld_pipelines/asset-groups/{group}/lineage", *names, "Latest event")
+    browser.wait(lambda: "Loading" not in browser.text(), "the state of every asset")
+    shown = browser.text()
     browser.shoot(f"group-{group}")
-    assert "never materialized" not in shown.lower()
+    assert len(re.findall(r"Latest event\s+(\d+ \w+ ago|\w+ \d+)", shown)) == len(nodes), shown
+    assert "never materialized" not in shown.lower(), shown
 
 
 def test_the_page_of_an_asset_says_what_it_is(ui, browser):
@@ -92,12 +99,14 @@ def test_the_column_schema_of_a_materialisation_opens(ui, browser):
 
 def test_the_checks_tab_shows_passed_checks(ui, browser, platform):
     path = ["evaluation", "units"]
-    found = platform.graphql(
-        """query($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode { assetChecksOrError {
-             ... on AssetChecks { checks { name executionForLatestMaterialization { status } } } } } } }""",
-        {"key": {"path": path}},
-    )["assetNodeOrError"]["assetChecksOrError"]["checks"]
-    states = {one["name"]: (one["executionForLatestMaterialization"] or {}).get("status") for one in found}
+
+    def ended():
+        node = platform.graphql(CHECKS, {"key": {"path": path}})["assetNodeOrError"]
+        found = node["assetChecksOrError"]["checks"]
+        states = {one["name"]: (one["executionForLatestMaterialization"] or {}).get("status") for one in found}
+        return states if "IN_PROGRESS" not in states.values() else None
+
+    states = browser.wait(ended, "the checks that run")
     assert set(states.values()) == {"SUCCEEDED"}, f"checks of evaluation/units that did not pass: {states}"
     ui(f"/assets/{'/'.join(path)}?view=checks", "Evaluation result", "Passed", f"Checks ({len(states)})", *states)
     browser.shoot("checks")
@@ -109,6 +118,11 @@ def test_numeric_metadata_is_plotted(ui, browser):
     browser.wait(lambda: browser.script("return document.querySelectorAll('canvas').length") >= 4, "plots")
     browser.see("accuracy", "auroc", "error_proba_auroc", "hotspot_ratio")
     browser.shoot("plots")
+
+
+def test_the_page_of_a_landing_table_shows_what_the_sensors_reported(ui, browser):
+    ui("/assets/landing/inferences?view=events", "new_rows", "delta_version", pattern=r"new_rows\s+[1-9]\d*")
+    browser.shoot("landing")
 
 
 def test_sensors_and_schedules_are_on(ui, browser, platform):
@@ -125,8 +139,9 @@ def test_sensors_and_schedules_are_on(ui, browser, platform):
 
 
 def test_the_trace_job_can_be_launched_from_its_page(ui, browser):
-    """The Launchpad offers the job's configuration; `test_trace_job.py` launches it."""
-    ui("/locations/mld_pipelines/jobs/trace_model/playground", "Launch Run")
+    """The Launchpad offers the job's configuration and asks for the two names; `test_trace_job.py` launches it."""
+    asks = "Missing required config entries ['dataset', 'model']"
+    ui("/locations/mld_pipelines/jobs/trace_model/playground", "Launch Run", "batch_size", asks)
     browser.shoot("launchpad")
 
 

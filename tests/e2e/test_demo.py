@@ -60,11 +60,10 @@ def test_the_top_issues_are_named_with_their_errors(demo):
 
 
 def test_alerts_about_errors_and_drift_fire_in_the_second_week_only(demo):
-    raised = [alert for alert in demo["alerts"] if alert["rule"] not in {"latency", "throughput"}]  # the machine's own
-    opened = {alert["rule"]: alert["opened_at"] for alert in raised}
-    assert {"estimated_error_rate", "drift_confidence", "drift_codes", "realised_error_rate"} <= set(opened), opened
-    assert [alert for alert in raised if alert["opened_at"] < WEEK_TWO] == []
-    assert {alert["state"] for alert in raised} == {"firing"}
+    due = {"estimated_error_rate", "drift_confidence", "drift_codes", "realised_error_rate"}
+    raised = [alert for alert in demo["alerts"] if alert["rule"] in due]  # `latency` depends on the machine
+    assert {alert["rule"] for alert in raised} == due, demo["alerts"]
+    assert [alert for alert in raised if alert["opened_at"] < WEEK_TWO or alert["state"] != "firing"] == []
 
 
 @pytest.mark.feature("G11")
