@@ -7,6 +7,7 @@ import dagster as dg
 import polars as pl
 
 from assets.graph import CODE_VERSIONS, OWNER
+from assets.reports import drawing
 from mld_pipelines.tables import CATALOGUE, OPS_QUALITY, TableSpec
 from resources import LakeResource, numbers, provenance
 
@@ -55,6 +56,8 @@ def compact(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.Materia
     totals = {"files_removed": sum(row[2] for row in rows), "files_added": sum(row[3] for row in rows)}
     return dg.MaterializeResult(
         metadata={
+            "picture": _picture("Files merged", {row[0]: row[2] for row in rows}),
+            "dagster/row_count": len(rows),
             "tables": _table(("table", "partitions", "files removed", "files added"), rows),
             **numbers({**totals, "unbound_rows_removed": sum(unbound.values())}),
         }
@@ -73,6 +76,8 @@ def vacuum(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.Material
     context.log.info(f"{sum(row[1] for row in rows)} files deleted")
     return dg.MaterializeResult(
         metadata={
+            "picture": _picture("Files deleted", {row[0]: row[1] for row in rows}),
+            "dagster/row_count": len(rows),
             "tables": _table(("table", "files deleted", "pinned versions"), rows),
             **numbers({"files_deleted": sum(row[1] for row in rows)}),
         }
@@ -90,18 +95,23 @@ def profile(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.Materia
 
     opened = lake.open()
     known = opened.scan(OPS_QUALITY).filter(pl.col("check") == "profile").collect()
-    outcomes = []
+    outcomes, sizes = [], {}
     for spec in _existing(lake):
-        current = quality.profile(spec, _newest_rows(lake, spec))
+        newest = _newest_rows(lake, spec)
+        sizes[spec.name] = newest.height
+        current = quality.profile(spec, newest)
         earlier = quality.reference_profile(known, spec)
         outcomes += quality.run_profile(spec, current, earlier, version=opened.version(spec) or 0)
-    opened.append(OPS_QUALITY, quality.outcomes_frame(outcomes, run_id=context.run.run_id))
+    origin = provenance(context.run.run_id)
+    opened.append(OPS_QUALITY, quality.outcomes_frame(outcomes, run_id=context.run.run_id), provenance=origin)
     failed = [one for one in outcomes if not one.passed]
     for one in failed:
         context.log.warning(f"{one.table}: {one.name} failed for {one.observed}")
     rows = [(one.table, one.name, one.observed) for one in failed]
     return dg.MaterializeResult(
         metadata={
+            "picture": _picture("Rows profiled", sizes),
+            "dagster/row_count": len(sizes),
             "failed": _table(("table", "check", "columns"), rows),
             **numbers({"tables_profiled": len(outcomes), "checks_failed": len(failed)}),
         }
@@ -121,6 +131,15 @@ def _newest_rows(lake: LakeResource, spec: TableSpec) -> pl.DataFrame:
     if day is not None and rows.select(pl.len()).collect().item() > _PROFILE_ROWS:
         rows = rows.filter(pl.col(day) == rows.select(pl.col(day).max()).collect().item())
     return rows.collect()
+
+
+def _picture(title: str, counts: dict[str, int]) -> dg.MarkdownMetadataValue:
+    """Draw a number per table, the largest first."""
+    from mld_pipelines.figures import bar_chart
+
+    rows = pl.DataFrame({"table": list(counts), "number": list(counts.values())}).sort("number", "table")
+    chart = bar_chart(rows.reverse(), label="table", value="number", title=title, is_share=False, limit=10)
+    return drawing(chart, title.lower() + " per table")
 
 
 def _table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> dg.MarkdownMetadataValue:

@@ -94,9 +94,28 @@ def _pictures(stored: StoredResult, frames: dict[str, pl.DataFrame]) -> dict[str
     counts = [int((bins == index).sum()) for index in range(_BINS)]
     edges = [index / _BINS for index in range(_BINS + 1)]
     return {
+        "evaluation/results": drawing(
+            bar_chart(_by_dataset(frames, "accuracy"), label="dataset_type", value="value", title="Accuracy"),
+            "accuracy per dataset",
+        ),
+        "estimators/models": drawing(
+            bar_chart(
+                _by_dataset(frames, "error_proba_auroc"),
+                label="dataset_type",
+                value="value",
+                title="AUROC of the error probability",
+                is_share=False,
+            ),
+            "how well errors are ranked, per dataset",
+        ),
         "evaluation/issues": drawing(codes, "error rate by code"),
         "evaluation/metrics": drawing(mix, "issue categories"),
         "evaluation/units": drawing(
             histogram(counts, edges=edges, title=f"Error probability, {decisive}"), "error probability"
         ),
     }
+
+
+def _by_dataset(frames: dict[str, pl.DataFrame], metric: str) -> pl.DataFrame:
+    rows = frames["evaluation/metrics"].filter((pl.col("metric") == metric) & (pl.col("scope") == "metric"))
+    return rows.sort("dataset_type")

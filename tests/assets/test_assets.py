@@ -41,6 +41,12 @@ def only(run: dg.ExecuteInProcessResult, node: str) -> dg.AssetMaterialization:
     return event
 
 
+def svg_of(event: dg.AssetMaterialization) -> bytes:
+    """The picture of a materialisation, which the UI shows from its own Markdown."""
+    uri = event.metadata["picture"].value.split("(", 1)[1].rstrip(")")
+    return base64.b64decode(uri.split(",", 1)[1])
+
+
 def test_traces_are_promoted_checked_and_receipted_both_ways(lake, materialize):
     write_trace(lake, "val", 40, seed=1)
     write_trace(lake, "val", 40, seed=1, stream="again", at=START + timedelta(hours=1))
@@ -60,8 +66,7 @@ def test_traces_are_promoted_checked_and_receipted_both_ways(lake, materialize):
 def test_a_materialisation_shows_a_picture_ten_rows_and_numbers_that_plot(lake, materialize):
     write_trace(lake, "val", 40, seed=1)
     metadata = only(materialize("traces", checks=False, partition_key=MODEL), "traces_inputs").metadata
-    uri = metadata["picture"].value.split("(", 1)[1].rstrip(")")
-    assert base64.b64decode(uri.split(",", 1)[1]).startswith(b"<svg")
+    assert metadata["picture"].value.startswith("![traced inputs per dataset](data:image/svg+xml;base64,")
     assert len(metadata["preview"].value.splitlines()) == 12, "header, rule, ten rows"
     assert "feature" not in metadata["preview"].value.splitlines()[0].replace("feature_layer", "")
     assert isinstance(metadata["rows"], dg.FloatMetadataValue)
@@ -86,6 +91,7 @@ def test_an_evaluation_materialises_five_tables_that_agree_with_the_stored_resul
     assert failed(evaluation_run) == set()
     for table, event in events.items():
         assert event.metadata["delta_version"].value == lake.version(CATALOGUE[table])
+        assert svg_of(event).startswith(b"<svg")
 
 
 def test_every_check_outcome_lands_in_ops_quality(lake, evaluation_run):
@@ -136,6 +142,8 @@ def test_production_is_scored_windowed_coded_and_judged_in_one_run_over_a_range(
     scored = lake.read(MONITORING_SCORED)
     assert scored["error_proba"].is_not_null().all()
     assert set(scored["result_name"]) == {evaluated}
+    for asset in ("monitoring_scored", "monitoring_windows", "monitoring_codes", "monitoring_alerts"):
+        assert all(svg_of(one).startswith(b"<svg") for one in run.asset_materializations_for_node(asset))
     windows = lake.read(MONITORING_WINDOWS)
     assert windows.group_by("event_day").len().sort("event_day")["len"].to_list() == [2, 2]
     codes = lake.read(MONITORING_CODES)
@@ -222,4 +230,8 @@ def test_maintenance_looks_after_every_table_that_exists(lake, materialize, eval
     existing = {name for name, spec in CATALOGUE.items() if lake.version(spec) is not None and name != "ops/quality"}
     assert existing <= set(profiled)
     assert only(run, "compact").metadata["unbound_rows_removed"].value == 0.0
+    for name in ("compact", "vacuum", "profile"):
+        assert svg_of(only(run, name)).startswith(b"<svg")
+        assert only(run, name).metadata["dagster/row_count"].value >= len(existing)
+    assert lake.history(OPS_QUALITY)["run_id"].drop_nulls().unique().to_list() == [run.run_id]
     assert load_result(lake, evaluated).metrics().height > 0
