@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from great_expectations.core.expectation_validation_result import ExpectationValidationResult
 
 __all__ = ["Finding", "as_json", "validate"]
+
+_BOUNDS = frozenset({"min_value", "max_value"})
 
 _SAMPLE = 10
 """Unexpected values kept per finding: enough to recognise the fault, small enough for a table cell."""
@@ -48,10 +51,19 @@ def validate(document: Mapping[str, Any], frame: pl.DataFrame) -> list[Finding]:
     batch = _batch_definition()
     from great_expectations import ExpectationSuite
 
-    suite = ExpectationSuite(name=document["name"], expectations=[dict(one) for one in document["expectations"]])
+    suite = ExpectationSuite(name=document["name"], expectations=[_live(one) for one in document["expectations"]])
     outcome = batch.get_batch({"dataframe": _pandas(frame)}).validate(suite, result_format="SUMMARY")
     found = {finding.name: finding for finding in map(_finding, outcome.results)}
     return [found[one["meta"]["name"]] for one in document["expectations"]]  # results come in another order
+
+
+def _live(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an expectation as it is judged: JSON holds days as text, pandas compares instants with instants only."""
+    kwargs = {
+        name: datetime.fromisoformat(value) if name in _BOUNDS and isinstance(value, str) else value
+        for name, value in stored["kwargs"].items()
+    }
+    return {**stored, "kwargs": kwargs}
 
 
 @lru_cache(maxsize=1)

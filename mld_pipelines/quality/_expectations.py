@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
-from mld_pipelines.tables import AtLeast, Between, LengthIs, Matches, OneOf
+from mld_pipelines.tables import AtLeast, Between, LengthIs, Matches, NotBefore, OneOf
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -113,10 +113,8 @@ def _of_rule(column: Column, rule: ColumnRule) -> Expectation:
 
 
 def _rendered(rule: ColumnRule) -> tuple[str, dict[str, Any]] | None:
-    if isinstance(rule, Between):
-        return "expect_column_values_to_be_between", {"min_value": rule.low, "max_value": rule.high}
-    if isinstance(rule, AtLeast):
-        return "expect_column_values_to_be_between", {"min_value": rule.low}
+    if (bounds := _bounds(rule)) is not None:
+        return "expect_column_values_to_be_between", bounds
     if isinstance(rule, OneOf):
         return "expect_column_values_to_be_in_set", {"value_set": list(rule.values)}
     if isinstance(rule, Matches):
@@ -124,3 +122,11 @@ def _rendered(rule: ColumnRule) -> tuple[str, dict[str, Any]] | None:
     if isinstance(rule, LengthIs):
         return "expect_column_value_lengths_to_be_between", {"min_value": rule.low, "max_value": rule.high}
     return None
+
+
+def _bounds(rule: ColumnRule) -> dict[str, Any] | None:
+    if isinstance(rule, Between):
+        return {"min_value": rule.low, "max_value": rule.high}
+    if isinstance(rule, AtLeast):
+        return {"min_value": rule.low}
+    return {"min_value": rule.day.isoformat()} if isinstance(rule, NotBefore) else None

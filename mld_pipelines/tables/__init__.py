@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from mld_pipelines.tables._contract import Checked, check
 from mld_pipelines.tables._identity import CATEGORIES, TASKS
-from mld_pipelines.tables._rules import AtLeast, Between, ColumnRule, Finite, LengthIs, Matches, OneOf, Unique
+from mld_pipelines.tables._rules import (
+    AtLeast,
+    Between,
+    ColumnRule,
+    Finite,
+    LengthIs,
+    Matches,
+    NotBefore,
+    OneOf,
+    Unique,
+)
 from mld_pipelines.tables._spec import SCHEMA_VERSION, TIMESTAMP, VECTOR, Column, Layer, TableSpec
 from mld_pipelines.tables.evaluation import (
     ESTIMATORS_MODELS,
@@ -97,6 +107,7 @@ __all__ = [
     "Layer",
     "LengthIs",
     "Matches",
+    "NotBefore",
     "OneOf",
     "TableSpec",
     "Unique",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import polars as pl
 
-__all__ = ["AtLeast", "Between", "ColumnRule", "Finite", "LengthIs", "Matches", "OneOf", "Unique"]
+if TYPE_CHECKING:
+    from datetime import date
+
+__all__ = ["AtLeast", "Between", "ColumnRule", "Finite", "LengthIs", "Matches", "NotBefore", "OneOf", "Unique"]
 
 
 class ColumnRule(Protocol):
@@ -98,6 +101,26 @@ class AtLeast:
 
 
 @dataclass(frozen=True, slots=True)
+class NotBefore:
+    """The day or instant is not before the start of a UTC day."""
+
+    day: date
+    name = "not_before"
+
+    def holds(self, column: str, dtype: pl.DataType) -> pl.Expr:
+        """See `ColumnRule.holds`."""
+        return pl.col(column) >= pl.lit(self.day).cast(dtype)
+
+    def constraint(self, column: str) -> str | None:  # noqa: ARG002
+        """None: a lake that got earlier rows before the rule came would refuse the constraint, and every write."""
+        return None
+
+    def describe(self) -> str:
+        """See `ColumnRule.describe`."""
+        return f"not before {self.day.isoformat()}"
+
+
+@dataclass(frozen=True, slots=True)
 class OneOf:
     """The value is one of a closed set of strings."""
 
@@ -141,10 +164,11 @@ class Matches:
 
 @dataclass(frozen=True, slots=True)
 class LengthIs:
-    """A list or string of at least `low` and at most `high` elements."""
+    """A string of `low` to `high` characters, or a list of as many elements (`unit="elements"`)."""
 
     low: int
     high: int
+    unit: Literal["characters", "elements"] = "characters"
     name = "length"
 
     def holds(self, column: str, dtype: pl.DataType) -> pl.Expr:
@@ -153,12 +177,12 @@ class LengthIs:
         return size.is_between(self.low, self.high)
 
     def constraint(self, column: str) -> str | None:  # noqa: ARG002
-        """None: list lengths are judged by polars."""
+        """None: judged by polars and, for strings, by the expectation."""
         return None
 
     def describe(self) -> str:
         """See `ColumnRule.describe`."""
-        return f"{self.low} … {self.high} elements"
+        return f"{self.low} … {self.high} {self.unit}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,11 @@ _SUM = (Finite(), AtLeast(0.0))
 _COUNTS = pl.List(pl.Int64)
 _SUMS = pl.List(pl.Float64)
 
+
+def _length(size: int) -> tuple[LengthIs]:
+    return (LengthIs(size, size, "elements"),)
+
+
 _EVENT_DAY = Column("event_day", pl.Date, "UTC day of the event", True)
 _RESULT = Column("result_name", pl.String, "Result the error columns belong to; null in basic metrics")
 _SLICE = Column("slice", pl.String, "Group of inferences; `all` is every one", True, (LengthIs(1, 500),))
@@ -72,11 +77,11 @@ MONITORING_WINDOWS = TableSpec(
         Column("first_at", TIMESTAMP, "First event", True),
         Column("last_at", TIMESTAMP, "Last event", True),
         Column("call_sum", pl.Float64, "Σ 1/batch_size: the number of calls", True, _SUM),
-        Column("batch_histogram", _COUNTS, "Inferences by ⌊log2 batch size⌋, 16 bins", True, (LengthIs(16, 16),)),
+        Column("batch_histogram", _COUNTS, "Inferences by ⌊log2 batch size⌋, 16 bins", True, _length(16)),
         Column("latency_histogram", _COUNTS, "Inferences by latency, 64 bins, 3 per doubling from 2^-6 ms", True),
         Column("latency_sum_ms", pl.Float64, "Σ latency, ms", True, _SUM),
         Column("latency_max_ms", pl.Float64, "Largest latency, ms", rules=_SUM),
-        Column("confidence_histogram", _COUNTS, "Inferences by confidence, 20 bins", True, (LengthIs(20, 20),)),
+        Column("confidence_histogram", _COUNTS, "Inferences by confidence, 20 bins", True, _length(20)),
         Column("confidence_sum", pl.Float64, "Σ confidence", True, _SUM),
         Column("class_counts", _COUNTS, "Inferences by predicted class index, without trailing zeros", True),
         Column("n_scored", pl.Int64, "Inferences with an error probability", rules=_COUNT),

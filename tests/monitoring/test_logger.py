@@ -325,6 +325,17 @@ def test_a_clock_that_jumps_ahead_is_flagged_and_the_ingest_time_used(logging_, 
     assert abs((frame["event_at"][1] - frame["ingested_at"][1]).total_seconds()) < 5
 
 
+def test_an_event_before_the_first_monitoring_day_is_quarantined(logging_, lake):
+    days = iter([datetime(2019, 12, 31, 23, 59, tzinfo=UTC), datetime(2020, 1, 1, tzinfo=UTC)])
+    logger = logging_(clock=lambda: next(days))
+    for _ in range(2):
+        logger(torch.ones(2, 4))
+    assert logger.flush(10)
+    assert logger.stats.quarantined == 2
+    assert rows(lake)["event_day"].unique().to_list() == [datetime(2020, 1, 1, tzinfo=UTC).date()]
+    assert lake.read(OPS_QUARANTINE)["rule"].unique().to_list() == ["event_day|not_before"]
+
+
 def test_a_clock_that_fails_costs_the_log_not_the_call(model, lake):
     def clock():
         raise ValueError("no time")

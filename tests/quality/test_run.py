@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import json
 import math
+from datetime import date
 
 import polars as pl
 import pytest
 
 from mld_pipelines.exceptions import NotFoundError
 from mld_pipelines.quality import QualityOutcome, expectations, outcomes_frame, run_suite
-from mld_pipelines.tables import OPS_QUALITY, Between, Column, Finite, Matches, OneOf, TableSpec, Unique, check
+from mld_pipelines.tables import (
+    OPS_QUALITY,
+    Between,
+    Column,
+    Finite,
+    Matches,
+    NotBefore,
+    OneOf,
+    TableSpec,
+    Unique,
+    check,
+)
 
 SPEC = TableSpec(
     "gold/things",
@@ -22,7 +34,7 @@ SPEC = TableSpec(
         Column("code", pl.String, "code", rules=(Matches("^E[0-9]+$", "`E…`"),)),
         Column("p", pl.Float64, "p", rules=(Finite(), Between(0.0, 1.0))),
         Column("flag", pl.Boolean, "flag"),
-        Column("day", pl.Date, "day"),
+        Column("day", pl.Date, "day", rules=(NotBefore(date(2026, 1, 1)),)),
         Column("vector", pl.List(pl.Float32), "v", required=True, rules=(Finite(),)),
     ),
     key=("id",),
@@ -31,8 +43,6 @@ SPEC = TableSpec(
 
 
 def frame(**columns):
-    from datetime import date
-
     good = {
         "id": [1, 2, 3],
         "kind": ["a", "b", None],
@@ -64,6 +74,7 @@ def test_rows_that_obey_the_spec_pass_everything():
         ("kind", ["a", "z", None], {"kind_one_of"}),
         ("code", ["E1", "x", None], {"code_matches"}),
         ("p", [0.5, 1.5, None], {"p_between"}),
+        ("day", [date(2026, 1, 1), None, date(2025, 12, 31)], {"day_not_before"}),
         ("vector", [[1.0], [math.nan], []], {"vector_finite"}),
         ("vector", [[1.0], None, []], {"vector_required"}),
     ],

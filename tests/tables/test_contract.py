@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from datetime import UTC, date, datetime
 
 import polars as pl
 import pytest
@@ -12,7 +13,19 @@ from deltalake.exceptions import DeltaError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mld_pipelines.tables import AtLeast, Between, Column, Finite, LengthIs, Matches, OneOf, TableSpec, check
+from mld_pipelines.tables import (
+    CATALOGUE,
+    AtLeast,
+    Between,
+    Column,
+    Finite,
+    LengthIs,
+    Matches,
+    NotBefore,
+    OneOf,
+    TableSpec,
+    check,
+)
 
 FLOATS = st.floats(allow_nan=True, allow_infinity=True, width=32)
 
@@ -72,6 +85,25 @@ def test_length_counts_characters_not_bytes(values):
 def test_length_counts_elements(values):
     expected = [v is None or 1 <= len(v) <= 3 for v in values]
     assert verdicts(spec_of(pl.List(pl.Int64), LengthIs(1, 3)), values) == expected
+
+
+@given(st.lists(st.none() | st.dates(), max_size=20))
+def test_not_before_is_what_python_says(values):
+    first = date(2020, 1, 1)
+    assert verdicts(spec_of(pl.Date, NotBefore(first)), values) == [v is None or v >= first for v in values]
+
+
+def test_not_before_judges_instants_by_the_start_of_the_day():
+    instants = [datetime(2019, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC), datetime(2020, 1, 1, tzinfo=UTC)]
+    assert verdicts(spec_of(pl.Datetime("us", "UTC"), NotBefore(date(2020, 1, 1))), instants) == [False, True]
+
+
+def test_a_length_is_described_in_the_unit_of_its_column():
+    columns = [column for spec in CATALOGUE.values() for column in spec.columns]
+    found = {(column.data_type.is_nested(), rule.describe()) for column in columns for rule in column.rules
+             if isinstance(rule, LengthIs)}  # fmt: skip
+    assert found
+    assert all(text.endswith("elements" if is_list else "characters") for is_list, text in found)
 
 
 @pytest.mark.parametrize("value", ["m@v", "m@", "@v", "m", "a@b@c", "m@v\n", "\nm@v", ""])
