@@ -18,6 +18,7 @@ from mld_pipelines.evaluator._result import Result
 from mld_pipelines.exceptions import UnknownModelError, UnknownResultError
 from mld_pipelines.lake import Lake
 from mld_pipelines.records import model_key
+from mld_pipelines.settings import lake_uri
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,6 +48,7 @@ class Evaluator:
 
     def __init__(self, model_name: str, version_name: str) -> None:
         self.model_key = model_key(model_name, version_name)
+        self._kept: tuple[str, Lake] | None = None
 
     def __repr__(self) -> str:
         return f"Evaluator({self.model_key!r})"
@@ -69,7 +71,7 @@ class Evaluator:
         """
         with _progress(f"evaluating {self.model_key}") as show:
             stored = evaluate(
-                Lake.open(), self.model_key, result_name=result_name, n_epoch=n_epoch, policy=policy, progress=show
+                self._lake(), self.model_key, result_name=result_name, n_epoch=n_epoch, policy=policy, progress=show
             )
         return Result(stored)
 
@@ -79,7 +81,7 @@ class Evaluator:
         Raises:
             UnknownModelError: The model was never traced, logged or evaluated.
         """
-        lake = Lake.open()
+        lake = self._lake()
         rows = list_results(lake, self.model_key)
         if rows.is_empty() and self.model_key not in (known := known_models(lake)):
             raise UnknownModelError(
@@ -93,12 +95,19 @@ class Evaluator:
         Raises:
             UnknownResultError: No result of this model has this name; the message lists those it has.
         """
-        lake = Lake.open()
+        lake = self._lake()
         own = list_results(lake, self.model_key)["result_name"].to_list()
         if result_name not in own:
             shown = ", ".join(own[-10:]) or "none"
             raise UnknownResultError(f"{self.model_key} has no result named {result_name!r}; it has: {shown}.")
         return Result(load_result(lake, result_name))
+
+    def _lake(self) -> Lake:
+        """Return the lake of the endpoint; kept while that is the same, because opening its tables takes time."""
+        uri = lake_uri()
+        if self._kept is None or self._kept[0] != uri:
+            self._kept = uri, Lake.open(uri)
+        return self._kept[1]
 
 
 @contextmanager
