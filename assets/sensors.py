@@ -22,6 +22,7 @@ from mld_pipelines.tables import (
     EVALUATION_RESULTS,
     LANDING_FEEDBACK,
     LANDING_INFERENCES,
+    LANDING_MODELS,
     LANDING_RECEIPTS,
     LANDING_REQUESTS,
     LANDING_TRACES,
@@ -50,7 +51,11 @@ _ALWAYS: dict[str, Any] = {
 def new_traces(context: dg.SensorEvaluationContext, lake: LakeResource, clock: ClockResource) -> dg.SensorResult:
     """Request the promotion of models whose traces were completed; report traces that never were."""
     opened = lake.open()
-    read = {LANDING_RECEIPTS: ["model_key", "purpose"], LANDING_TRACES: ["model_key"]}
+    read = {
+        LANDING_RECEIPTS: ["model_key", "purpose"],
+        LANDING_TRACES: ["model_key"],
+        LANDING_MODELS: ["model_key"],  # reported only: a model alone starts nothing
+    }
     rows, cursor = Cursor.read(context.cursor).new_rows(opened, read)
     finished = rows[LANDING_RECEIPTS.name].filter(pl.col("purpose") == "trace")["model_key"].unique().to_list()
     chosen, pending = _capped([*cursor.pending, *sorted(finished)])
