@@ -120,9 +120,10 @@ def test_numeric_metadata_is_plotted(ui, browser):
     browser.shoot("plots")
 
 
-def test_the_page_of_a_landing_table_shows_what_the_sensors_reported(ui, browser):
-    ui("/assets/landing/inferences?view=events", "new_rows", "delta_version", pattern=r"new_rows\s+[1-9]\d*")
-    browser.shoot("landing")
+@pytest.mark.parametrize("table", ["inferences", "models"])
+def test_the_page_of_a_landing_table_shows_what_a_sensor_reported(ui, browser, table):
+    ui(f"/assets/landing/{table}?view=events", "new_rows", "delta_version", pattern=r"new_rows\s+[1-9]\d*")
+    browser.shoot(f"landing-{table}")
 
 
 def test_sensors_and_schedules_are_on(ui, browser, platform):
