@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mld_pipelines.cli._platform import Platform
 
 PEERS = ("dagster", "torch", "scikit-learn")
+STARTS_DAEMONS = True
 _LOCATION = "noop"
 _DEFINITIONS = '''"""A code location with one job that does nothing."""
 
