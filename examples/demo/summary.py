@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from mld_pipelines.evaluation import load_baseline, load_scorer
+from mld_pipelines.settings import state_directory
 from mld_pipelines.tables import MONITORING_ALERTS, MONITORING_WINDOWS
 from mld_pipelines.windows import derive, roll_up
 
@@ -83,9 +85,10 @@ def print_summary(lake: Lake, results: list[Result], truth: Truth, counts: dict[
     _table(console, "Tables", lake.tables().select("table", "rows", "version", "files"))
     _table(console, "Streams (known = already stored)", _streams(counts))
     console.print("\nNext:", style="bold")
-    console.print("  MLD_HOME=.mld/demo make up          open the Dagster UI on what you just saw")
-    console.print("  MLD_HOME=.mld/demo .venv/bin/mld monitor show digits@v1")
-    console.print("  MLD_HOME=.mld/demo .venv/bin/mld results list")
+    home = os.path.relpath(state_directory())
+    console.print(f"  MLD_HOME={home} make up          open the Dagster UI on what you just saw")
+    console.print(f"  MLD_HOME={home} .venv/bin/mld monitor show digits@v1")
+    console.print(f"  MLD_HOME={home} .venv/bin/mld results list")
 
 
 def _streams(counts: dict[str, Any]) -> pl.DataFrame:
