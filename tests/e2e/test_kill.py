@@ -86,10 +86,11 @@ def test_rows_that_never_reached_the_lake_wait_in_the_spool_and_are_shipped(tmp_
     assert status.document["rows"] >= said, status
     done = run_mld("ingest", "replay", "--json", folder=tmp_path, MLD_HOME=str(home))
     assert done.status == 0, done
-    assert done.document["shipped"] == status.document["rows"], (done, status)  # the inferences and a row on the model
+    assert done.document["shipped"] == status.document["rows"], (done, status)
     found = stored(home)
-    assert found == list(range(len(found)))
-    assert said <= len(found) == status.document["rows"] - 1
+    assert found == list(range(len(found))), "a row is missing in between, or stored twice"
+    assert len(found) >= said
+    assert status.document["rows"] - len(found) in {0, 1}  # the row that describes the model, if it was spooled by then
 
 
 @pytest.fixture
