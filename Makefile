@@ -16,10 +16,15 @@ INSTALLED := $(VENV)/.installed-$(shell { cat pyproject.toml constraints.txt; ec
 # An instance with telemetry off, so that checking the definitions writes nothing outside.
 CHECK_HOME := $(abspath $(VENV))/dagster
 
-.PHONY: help install demo up test check bench docs lock clean
+# The base install, with the numpy that mmdet3d and nuscenes-devkit bring.
+BASE := .venvs/base
+BASE_INSTALLED := $(BASE)/.installed-$(shell { cat pyproject.toml constraints.txt; echo "$(CURDIR)"; } | cksum | cut -d' ' -f1)
+BASE_ROOMS := tables metrics evaluation evaluator windows figures diagnosis lake
+
+.PHONY: help install demo up test test-base check bench docs lock clean
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sort | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sort | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 $(INSTALLED):
 	@test -n "$(PYTHON)" || { echo "No Python >= 3.11 found. Install one, or say where: make PYTHON=/path/to/python3"; exit 1; }
@@ -51,6 +56,18 @@ check: $(INSTALLED) ## Lint, format, types, Dagster definitions
 test: check ## Everything CI runs: check, then the tests with the feature list
 	$(RUN) pytest --features=check $(PYTEST_ARGS)
 
+$(BASE_INSTALLED):
+	@test -n "$(PYTHON)" || { echo "No Python >= 3.11 found. Install one, or say where: make PYTHON=/path/to/python3"; exit 1; }
+	@test -x $(BASE)/bin/python || $(PYTHON) -m venv $(BASE)
+	@grep -v '^numpy==' constraints.txt > $(BASE)/constraints.txt
+	$(BASE)/bin/python -m pip install --quiet --disable-pip-version-check -c $(BASE)/constraints.txt \
+		-e . 'numpy==1.26.4' pytest pytest-timeout hypothesis
+	@rm -f $(BASE)/.installed-*
+	@touch $@
+
+test-base: $(BASE_INSTALLED) ## The pure rooms with the base install alone and numpy 1.26, no torch, no platform
+	$(BASE)/bin/python -m pytest -q -m "not platform and not torch and not slow" $(BASE_ROOMS:%=tests/%)
+
 bench: $(INSTALLED) ## Measure the speed ratios and rewrite the tables in docs/
 	$(RUN) benchmarks
 
@@ -64,5 +81,5 @@ lock: $(INSTALLED) ## Rewrite constraints.txt from what is installed
 	@mv constraints.tmp constraints.txt
 
 clean: ## Remove environments, caches and the demo's state (never another .mld)
-	rm -rf $(VENV) .mld/demo .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) $(BASE) .mld/demo .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

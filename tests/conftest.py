@@ -90,6 +90,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(SessionRules(config.getoption("--features")), "mld-session-rules")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the tests of a file on one worker of xdist, and all of tests/e2e: they share one demo and one platform."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            path = item.nodeid.split("::", 1)[0]
+            item.add_marker(pytest.mark.xdist_group("e2e" if path.startswith("tests/e2e/") else path))
+
+
 @pytest.fixture(autouse=True)
 def _own_state_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Give every test its own state directory; nothing may reach the developer's."""

@@ -72,14 +72,16 @@ def test_every_line_of_the_real_list_gives_its_reason():
     assert all(line.because.strip() for line in load())
 
 
-@pytest.mark.parametrize(("ci", "status"), [("true", 1), ("", 0)])
-def test_a_skipped_test_fails_the_session_in_ci_only(root, ci, status):
+@pytest.mark.parametrize(
+    ("ci", "status", "workers"), [("true", 1, ()), ("", 0, ()), ("true", 1, ("-n", "2", "--dist", "loadgroup"))]
+)
+def test_a_skipped_test_fails_the_session_in_ci_only(root, ci, status, workers):
     """A real session over one file below tests/, so that the real conftest judges it."""
-    file = root / "tests" / "architecture" / f"test_skipping_{os.getpid()}_{ci or 'off'}.py"
+    file = root / "tests" / "architecture" / f"test_skipping_{os.getpid()}_{ci or 'off'}_{len(workers)}.py"
     file.write_text("import pytest\n\ndef test_skipped():\n    pytest.skip('no reason on any list')\n")
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file)],
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *workers, str(file)],
             capture_output=True, text=True, check=False, cwd=root, env={**os.environ, "CI": ci},
         )  # fmt: skip
     finally:

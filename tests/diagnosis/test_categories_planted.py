@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from scipy.ndimage import gaussian_filter
 
 from mld_pipelines.diagnosis import (
@@ -29,7 +28,7 @@ from mld_pipelines.diagnosis import (
 )
 from mld_pipelines.metrics import unit_statistics
 
-pytestmark = pytest.mark.slow  # trains a network: 25 s on an idle core
+pytestmark = [pytest.mark.torch, pytest.mark.slow]  # trains a network: 25 s on an idle core
 
 DIGITS = Path(__file__).resolve().parents[3] / "shared" / "data" / "mnist"
 BLEND, CORRUPTION = 1, 3
@@ -75,6 +74,8 @@ def _plant(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _outputs(images: np.ndarray, labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    import torch
+
     # Two threads cost more than they save on batches of 64, and several times as much on a busy machine.
     torch.set_num_threads(1)
     torch.manual_seed(seed)
@@ -100,6 +101,8 @@ def _outputs(images: np.ndarray, labels: np.ndarray, seed: int) -> tuple[np.ndar
 def judged() -> _Judged:
     if not DIGITS.exists():
         pytest.skip("needs ../shared/data/mnist")
+    import torch
+
     images, labels, planted = _plant(0)
     threads = torch.get_num_threads()
     try:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-import torch
 from sklearn.datasets import load_digits
 
 from mld_pipelines.diagnosis import (
@@ -28,6 +27,8 @@ from mld_pipelines.diagnosis import (
 )
 from mld_pipelines.metrics import unit_statistics
 
+pytestmark = pytest.mark.torch
+
 
 @dataclass
 class _Diagnosed:
@@ -38,6 +39,8 @@ class _Diagnosed:
 
 
 def _untrained_outputs(seed: int, *, gain: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    import torch
+
     images, labels = load_digits(return_X_y=True)
     torch.manual_seed(seed)
     body = torch.nn.Sequential(
