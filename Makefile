@@ -52,6 +52,7 @@ check: $(INSTALLED) ## Lint, format, types, Dagster definitions
 	@mkdir -p $(CHECK_HOME) && cp mld_pipelines/cli/templates/dagster.yaml $(CHECK_HOME)
 	DAGSTER_HOME=$(CHECK_HOME) $(RUN) dagster definitions validate -w workspace.yaml
 	DAGSTER_HOME=$(CHECK_HOME) $(BIN)/python -c 'from dagster_dg_cli.cli import main; main()' check defs
+	DAGSTER_HOME=$(CHECK_HOME) $(BIN)/python -c 'from dagster_dg_cli.cli import main; main()' list defs >/dev/null
 
 test: check ## Everything CI runs: check, then the tests with the feature list
 	$(RUN) pytest --features=check $(PYTEST_ARGS)

@@ -9,9 +9,13 @@ import dagster as dg
 from mld_pipelines.tables import CATALOGUE, TableSpec
 from resources import asset_key, column_lineage, column_schema
 
-__all__ = ["CODE_VERSIONS", "OWNER", "SOURCES", "declare", "writer_pool"]
+__all__ = ["CODE_VERSIONS", "OWNER", "RETRY", "SOURCES", "declare", "writer_pool"]
 
 OWNER = "team:mld-pipelines"
+
+#: For steps that are safe to repeat. A sensor asks for a touched day once: without this, a lake that is out of reach
+#: for a moment would leave the day as it was until something else touches it.
+RETRY = dg.RetryPolicy(max_retries=2, delay=2.0, backoff=dg.Backoff.EXPONENTIAL)
 
 #: Tables that an asset reads; columns of the same name are its column lineage.
 SOURCES: dict[str, tuple[str, ...]] = {

@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from assets.graph import declare, writer_pool
+from assets.graph import RETRY, declare, writer_pool
 from assets.partitions import DAYS, days_of
 from assets.reports import drawing
 from mld_pipelines.tables import MONITORING_ALERTS, MONITORING_CODES, MONITORING_SCORED, MONITORING_WINDOWS, TableSpec
@@ -29,6 +29,7 @@ _FRESH = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=26))
     partitions_def=DAYS,
     backfill_policy=_ONE_RUN,
     pool=writer_pool("monitoring/scored"),
+    retry_policy=RETRY,
 )
 def monitoring_scored(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[Any]:
     """Score the inferences of some days that the current results have not seen yet."""
@@ -58,6 +59,7 @@ def monitoring_scored(context: dg.AssetExecutionContext, lake: LakeResource) -> 
     partitions_def=DAYS,
     backfill_policy=_ONE_RUN,
     pool=writer_pool("monitoring/windows"),
+    retry_policy=RETRY,
 )
 def monitoring_windows(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[Any]:
     """Add new inferences to the hourly states of some days; days with new labels are computed anew."""
@@ -86,6 +88,7 @@ def monitoring_windows(context: dg.AssetExecutionContext, lake: LakeResource) ->
     partitions_def=DAYS,
     backfill_policy=_ONE_RUN,
     pool=writer_pool("monitoring/codes"),
+    retry_policy=RETRY,
 )
 def monitoring_codes(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[Any]:
     """Compare the error codes of some days with the reference of their result."""
@@ -109,6 +112,7 @@ def monitoring_codes(context: dg.AssetExecutionContext, lake: LakeResource) -> d
     partitions_def=DAYS,
     backfill_policy=_ONE_RUN,
     pool=writer_pool("monitoring/alerts"),
+    retry_policy=RETRY,
 )
 def monitoring_alerts(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[Any]:
     """Judge the windows of some days: alerts are rows and a log line."""

@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from assets.graph import declare, writer_pool
+from assets.graph import RETRY, declare, writer_pool
 from assets.partitions import MODELS
 from assets.reports import drawing
 from mld_pipelines.tables import TRACES_INPUTS
@@ -19,6 +19,7 @@ __all__ = ["traces_inputs"]
     specs=[declare("traces/inputs")],
     partitions_def=MODELS,
     pool=writer_pool("traces/inputs"),
+    retry_policy=RETRY,
 )
 def traces_inputs(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[Any]:
     """Deduplicate the finished traces of one model."""

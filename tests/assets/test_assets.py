@@ -152,6 +152,25 @@ def test_production_is_scored_windowed_coded_and_judged_in_one_run_over_a_range(
     assert deltas.to_list() == pytest.approx([0, 0], abs=1e-9)
 
 
+def test_a_lake_out_of_reach_for_a_moment_costs_no_day(lake, materialize, evaluated, monkeypatch):
+    from mld_pipelines import rollups
+
+    refresh, failures = rollups.refresh_windows, []
+
+    def unreachable_once(*args: object, **options: object) -> object:
+        if not failures:
+            failures.append(OSError("connection reset"))
+            raise failures[0]
+        return refresh(*args, **options)
+
+    write_inferences(lake, 30, result_name=evaluated)
+    monkeypatch.setattr(rollups, "refresh_windows", unreachable_once)
+    monitor(materialize)
+    assert failures
+    windows = lake.read(MONITORING_WINDOWS)
+    assert windows.group_by("result_name").agg(pl.col("n").sum())["n"].to_list() == [30, 30], "once each, not twice"
+
+
 def test_a_repeated_run_writes_nothing_new(lake, materialize, evaluated):
     write_inferences(lake, 30, result_name=evaluated)
     monitor(materialize)
