@@ -8,10 +8,21 @@ from urllib.parse import unquote, urlsplit
 
 from mld_pipelines.exceptions import ConfigurationError
 
-__all__ = ["api_key", "endpoint", "is_http", "lake_uri", "sensor_interval_seconds", "state_directory"]
+__all__ = [
+    "api_key",
+    "endpoint",
+    "is_http",
+    "lake_uri",
+    "sensor_interval_seconds",
+    "spool_limit_bytes",
+    "state_directory",
+]
 
 _DEFAULT_SENSOR_INTERVAL = 15
 """Seconds between sensor ticks: landing ≤ 10 s plus one tick plus one coarse run stays below a minute."""
+
+_DEFAULT_SPOOL_MB = 1024
+"""Megabytes a spool may hold: 250,000 inferences with 1,000 logits, without a lake."""
 
 
 def state_directory() -> Path:
@@ -72,3 +83,15 @@ def sensor_interval_seconds() -> int:
     if not text.isdecimal() or int(text) < 1:
         raise ConfigurationError(f"MLD_SENSOR_INTERVAL is {text!r}; give whole seconds, at least 1.")
     return int(text)
+
+
+def spool_limit_bytes() -> int:
+    """Return the bytes that the spool of a lake may hold, from `MLD_SPOOL_MAX_MB` (default 1024).
+
+    Raises:
+        ConfigurationError: The variable is not a positive integer.
+    """
+    text = os.environ.get("MLD_SPOOL_MAX_MB", str(_DEFAULT_SPOOL_MB))
+    if not text.isdecimal() or int(text) < 1:
+        raise ConfigurationError(f"MLD_SPOOL_MAX_MB is {text!r}; give whole megabytes, at least 1.")
+    return int(text) * 2**20

@@ -128,7 +128,7 @@ class InferenceCall(NamedTuple):
         hashes: N SHA-256 digests, or None.
         context: What is the same from call to call.
         ready: Event after which the copies from the device are complete, or None on the CPU.
-        device: Device of the scores.
+        device: Device the scores were on, or None if they are there still.
     """
 
     at: int
@@ -293,8 +293,10 @@ def _prepared(call: InferenceCall) -> InferenceCall:
         call.ready.synchronize()
     if call.scores is None:
         return call._replace(feature=None)
+    device = call.scores.device if call.device is None else call.device
     scores = float_array(call.scores)
     feature = None if call.feature is None else pooled(call.feature, len(scores))
+    call = call._replace(device=device)
     return call._replace(scores=scores, rows=len(scores), feature=None if feature is None else float_array(feature))
 
 

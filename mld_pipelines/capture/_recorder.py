@@ -87,8 +87,10 @@ class Recorder:
         self.stream = Stream(spool, name, is_repeatable=stream_id is not None)
         self.items: deque[tuple[int, int, Any]] = deque()
         self.extras: deque[tuple[str, int, Columns]] = deque()
-        self.emitted, self.acknowledged = Tally(), Tally()
-        self.lost: dict[str, Tally] = {}
+        self.taken, self.acknowledged = Tally(), Tally()
+        self.unbuffered: dict[str, Tally] = {}
+        self.unencodable = Tally()
+        self.books = threading.Lock()
         self.is_closed = False
         self._largest = 1
         self._thinned = 0
@@ -120,7 +122,6 @@ class Recorder:
         Raises:
             StorageError: Only with `overflow="block"`: the buffer is full and the spool cannot be written.
         """
-        self.emitted.add(rows, size)
         if self.is_closed:
             self.lose("closed", rows, size)
             return
@@ -128,7 +129,7 @@ class Recorder:
         items = self.items
         if len(items) * self._largest >= self.max_buffer_bytes and not self._has_room(rows, size):
             return
-        items.append((rows, size, payload))
+        items.append((rows, size, payload))  # counted where it leaves: behind a forward pass a counter costs 5 µs
         if self._worker is None:
             _ = self.worker
 
@@ -139,33 +140,65 @@ class Recorder:
 
     @property
     def buffered_size(self) -> int:
-        """Bytes in memory."""
-        return self.emitted.size - self.acknowledged.size - sum(tally.size for tally in list(self.lost.values()))
+        """Bytes in memory: in the buffer, and taken from it but not yet in the spool."""
+        with self.books:
+            waiting = sum(size for _, size, _ in self._waiting())
+            return waiting + self.taken.size - self.acknowledged.size - self.unencodable.size
 
-    def lose(self, reason: str, rows: int, size: int) -> None:
-        """Count rows that are lost."""
-        tally = self.lost.get(reason)
+    def take(self, limit: int) -> list[tuple[int, int, Any]]:
+        """Take up to `limit` calls out of the buffer: for the background thread."""
+        taken: list[tuple[int, int, Any]] = []
+        with self.books:
+            try:
+                while len(taken) < limit:
+                    taken.append(self.items.popleft())
+            except IndexError:
+                pass
+            self.taken.add(sum(rows for rows, _, _ in taken), sum(size for _, size, _ in taken))
+        return taken
+
+    def lose(self, reason: str, rows: int, size: int = 0) -> None:
+        """Count rows of a call that did not reach the background thread."""
+        tally = self.unbuffered.get(reason)
         if tally is None:
-            tally = self.lost.setdefault(reason, Tally())
+            tally = self.unbuffered.setdefault(reason, Tally())
         tally.add(rows, size)
 
+    def _waiting(self) -> list[tuple[int, int, Any]]:
+        """Return what is in the buffer, while callers append to it."""
+        while True:
+            try:
+                return list(self.items)
+            except RuntimeError:  # it grew under the copy
+                continue
+
     def _has_room(self, rows: int, size: int) -> bool:
-        """Apply the overflow policy to a call that is counted already; return whether it may be kept."""
+        """Apply the overflow policy to a call; return whether it may be kept."""
         if self.overflow == "drop_oldest":
-            while self.buffered_size > self.max_buffer_bytes and self.items:
-                self._lose_oldest()
+            self._make_room(size)
             return True
         if self.overflow == "block":
             self._wait_for_room(rows, size)
             return True
         return self._is_sampled(rows, size)
 
-    def _lose_oldest(self) -> None:
-        try:
-            rows, size, _ = self.items.popleft()
-        except IndexError:  # the worker took it
+    def _make_room(self, size: int) -> None:
+        """Lose the oldest calls, a sixteenth of the buffer more than needed: adding sizes up is not for every call."""
+        excess = self.buffered_size + size - self.max_buffer_bytes
+        if excess <= 0:
             return
-        self.lose("buffer_full", rows, size)
+        excess += self.max_buffer_bytes // 16
+        while excess > 0 and self.items:
+            excess -= self._lose_oldest()
+
+    def _lose_oldest(self) -> int:
+        with self.books:
+            try:
+                rows, size, _ = self.items.popleft()
+            except IndexError:  # the worker took it
+                return 0
+            self.lose("buffer_full", rows, size)
+        return size
 
     def _is_sampled(self, rows: int, size: int) -> bool:
         """Keep every 2nd call above half full, every 4th above three quarters, and so on; none when full."""
@@ -177,7 +210,7 @@ class Recorder:
         return keeps
 
     def _wait_for_room(self, rows: int, size: int) -> None:
-        while self.buffered_size > self.max_buffer_bytes and self.buffered_size > size:
+        while (held := self.buffered_size) > 0 and held + size > self.max_buffer_bytes:
             self.worker.wake()
             if self.is_closed or self.worker.is_stuck:
                 self.lose("refused", rows, size)
@@ -227,13 +260,17 @@ class Recorder:
         return stats
 
     def _count(self) -> Stats:
-        acknowledged = self.acknowledged.rows
+        with self.books:
+            acknowledged, unencodable = self.acknowledged.rows, self.unencodable.rows
+            dropped = {reason: tally.rows for reason, tally in list(self.unbuffered.items())}
+            kept = self.taken.rows + sum(rows for rows, _, _ in self._waiting())
+        emitted = kept + sum(dropped.values())
         spooled = self.stream.spooled_rows(self.table)
         entry = self.stream.entry(self.table)
-        dropped = {reason: tally.rows for reason, tally in list(self.lost.items())}
+        if unencodable:
+            dropped["unencodable"] = unencodable
         if entry.refused:
             dropped["refused_by_sink"] = entry.refused
-        emitted = self.emitted.rows
         return Stats(
             emitted=emitted,
             acknowledged=acknowledged,
@@ -243,7 +280,7 @@ class Recorder:
             quarantined=entry.quarantined,
             dropped=dropped,
             spooled=spooled,
-            buffered=emitted - acknowledged - sum(tally.rows for tally in list(self.lost.values())),
+            buffered=kept - acknowledged - unencodable,
             problem=self.problem,
         )
 

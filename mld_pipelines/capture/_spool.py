@@ -86,6 +86,10 @@ class Spool:
         folders = [entry for entry in self.folder.iterdir() if entry.is_dir()]
         return [StreamFolder(entry) for entry in sorted(folders, key=lambda e: (_LEFTOVER not in e.name, e.name))]
 
+    def size(self) -> int:
+        """Return the bytes of all segments that are not committed yet."""
+        return sum(file.size for folder in self.streams() for file in folder.segments())
+
     @staticmethod
     def all_of(home: Path | None = None) -> list[Spool]:
         """Return the spools of every lake in a state directory."""

@@ -11,8 +11,11 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from mld_pipelines import settings
 from mld_pipelines.capture import _forks
 from mld_pipelines.capture._commit import commit_spool
+from mld_pipelines.capture._quota import Quota
+from mld_pipelines.exceptions import StorageError
 
 if TYPE_CHECKING:
     from mld_pipelines.capture._recorder import Recorder
@@ -51,6 +54,7 @@ class Worker:
         self._has_spooled = True  # adopt what earlier processes left, at the first opportunity
         self._due = 0.0
         self._backoff = 0.0
+        self._quota = Quota(recorder.stream.spool)
         self._spool_problem: str | None = None
         self._sink_problem: str | None = None
         self._thread = threading.Thread(target=self._run, name="mld-capture", daemon=True)
@@ -129,7 +133,8 @@ class Worker:
             self._backoff = min(max(1.0, self._backoff * 2), _LONGEST_BACKOFF_SECONDS)
             self._due = time.monotonic() + self._backoff
             self._sink_problem = self._noted(self._sink_problem, "lake cannot be written", error)
-        self._is_clean = not self._has_spooled and not self._unspooled and not self._recorder.extras
+        is_written = self._spool_problem is None and not self._unspooled and not self._recorder.extras
+        self._is_clean = is_written and not self._has_spooled
 
     def _noted(self, before: str | None, what: str, error: Exception) -> str:
         text = f"{type(error).__name__}: {error}"
@@ -149,10 +154,19 @@ class Worker:
             _log.info("the %s of stream %s works again.", what, self._recorder.stream.stream_id)
 
     def _drain(self) -> None:
-        """Bring everything buffered at this moment into the spool."""
+        """Bring everything buffered at this moment into the spool.
+
+        Raises:
+            StorageError: The spool is full. Rows stay in the buffer, whose overflow policy decides about them.
+        """
         self._write()
+        if self._recorder.items and self._quota.is_exceeded():
+            raise StorageError(
+                f"it holds {settings.spool_limit_bytes() >> 20} MB, all it may, because the lake takes nothing; make "
+                "the lake reachable or raise MLD_SPOOL_MAX_MB"
+            )
         for _ in range(len(self._recorder.items) // _DRAIN_ITEMS + 1):
-            taken = self._take()
+            taken = self._recorder.take(_DRAIN_ITEMS)
             if taken:
                 self._encode(taken)
                 self._write()
@@ -162,16 +176,6 @@ class Worker:
             self._recorder.extras.popleft()
             self._write()
 
-    def _take(self) -> list[tuple[int, int, Any]]:
-        items = self._recorder.items
-        taken: list[tuple[int, int, Any]] = []
-        try:
-            while len(taken) < _DRAIN_ITEMS:
-                taken.append(items.popleft())
-        except IndexError:
-            pass
-        return taken
-
     def _encode(self, taken: list[tuple[int, int, Any]]) -> None:
         recorder = self._recorder
         try:
@@ -179,7 +183,7 @@ class Worker:
         except Exception:  # one payload that cannot be encoded must not cost the others
             if len(taken) == 1:
                 _log.exception("a captured call could not be encoded; its %d rows are lost and counted.", taken[0][0])
-                recorder.lose("unencodable", *taken[0][:2])
+                recorder.unencodable.add(*taken[0][:2])
                 return
             for item in taken:
                 self._encode([item])
@@ -187,7 +191,7 @@ class Worker:
         sizes = iter(size for _, size, _ in taken)
         emitted = sum(rows for rows, _, _ in taken)
         if emitted != sum(sum(lengths) for lengths, _ in groups):  # the scores were not where the caller looked
-            recorder.emitted.add(sum(sum(lengths) for lengths, _ in groups) - emitted, 0)
+            recorder.taken.add(sum(sum(lengths) for lengths, _ in groups) - emitted, 0)
         for lengths, columns in groups:
             size = sum(next(sizes) for _ in lengths)
             self._unspooled.append((recorder.stream.segment(recorder.table, lengths, columns), size))
@@ -195,7 +199,7 @@ class Worker:
     def _write(self) -> None:
         while self._unspooled:
             segment, size = self._unspooled[0]
-            self._recorder.stream.write(segment)
+            self._quota.add(self._recorder.stream.write(segment).size)
             self._has_spooled = True
             if segment.table == self._recorder.table:
                 self._recorder.acknowledged.add(segment.rows, size)

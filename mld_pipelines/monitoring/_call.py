@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
-__all__ = ["Call", "batch_size", "combined", "frozen"]
-
-
-class Call(NamedTuple):
-    """What the caller said about a call."""
-
-    args: Any
-    request_ids: Any
-    metadata: Any
-    hashes: list[str] | None
+__all__ = ["batch_size", "combined", "frozen"]
 
 
 def batch_size(args: Any) -> int:
@@ -33,7 +24,9 @@ def frozen(request_ids: Any) -> Any:
         return request_ids.clone()
     if hasattr(request_ids, "copy"):
         return request_ids.copy()
-    return request_ids
+    if request_ids is None or isinstance(request_ids, (str, bytes, int)):
+        return request_ids
+    return tuple(request_ids)  # an iterator can be read once, but the ids are wanted twice
 
 
 def combined(constant: dict[str, Any] | None, metadata: Any) -> Any:

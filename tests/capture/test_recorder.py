@@ -159,6 +159,52 @@ def test_rows_wait_in_the_spool_while_the_lake_is_broken(record, lake, names_in,
     assert recorder.stats.is_conserved
 
 
+def test_a_full_spool_stops_growing_and_the_buffer_drops_and_counts(record, lake, names_in, monkeypatch):
+    monkeypatch.setenv("MLD_SPOOL_MAX_MB", "1")
+    sink = BrokenSink(lake)
+    recorder = record(sink, max_buffer_bytes=100_000)
+    put(recorder, *(f"{n:>0900}" for n in range(1300)), size=1000)  # 1.2 MB in the spool
+    assert not recorder.flush(1.0)
+    for n in range(300):
+        started = time.monotonic()
+        put(recorder, f"late {n}", size=1000)
+        assert time.monotonic() - started < 0.5
+    stats = recorder.stats
+    assert stats.spooled == 1300
+    assert stats.dropped["buffer_full"] >= 200
+    assert stats.is_conserved
+    assert not recorder.flush(0.6)
+    assert "MLD_SPOOL_MAX_MB" in recorder.stats.problem
+    assert recorder.stream.spool.size() < 1.5 * 2**20
+    sink.broken = False
+    assert recorder.flush(20)
+    stats = recorder.stats
+    assert stats.stored == len(names_in()) == 1600 - stats.total_dropped
+    assert names_in()[-1] == "late 299"
+
+
+def test_a_full_spool_refuses_where_nothing_may_be_lost(record, lake, monkeypatch):
+    monkeypatch.setenv("MLD_SPOOL_MAX_MB", "1")
+    recorder = record(BrokenSink(lake), overflow="block", max_buffer_bytes=10_000)
+    put(recorder, *(f"{n:>0900}" for n in range(1300)), size=1000)
+    assert not recorder.flush(1.0)
+    with pytest.raises(StorageError, match="MLD_SPOOL_MAX_MB"):
+        for n in range(50):
+            put(recorder, str(n), size=1000)
+    assert recorder.stats.is_conserved
+
+
+def test_other_processes_streams_count_towards_the_limit(record, lake, monkeypatch):
+    monkeypatch.setenv("MLD_SPOOL_MAX_MB", "1")
+    other = record(BrokenSink(lake))
+    put(other, *(f"{n:>0900}" for n in range(1300)))
+    assert not other.flush(1.0)
+    recorder = record(BrokenSink(lake))
+    put(recorder, "new")
+    assert not recorder.flush(0.5)
+    assert (recorder.stats.acknowledged, recorder.stats.buffered) == (0, 1)
+
+
 def test_what_a_closed_recorder_left_is_adopted_by_the_next_one(record, lake, names_in):
     sink = BrokenSink(lake)
     recorder = record(sink)

@@ -336,14 +336,45 @@ def test_an_event_before_the_first_monitoring_day_is_quarantined(logging_, lake)
     assert lake.read(OPS_QUARANTINE)["rule"].unique().to_list() == ["event_day|not_before"]
 
 
-def test_a_clock_that_fails_costs_the_log_not_the_call(model, lake):
+@pytest.mark.parametrize("stated", [None, "noon", float("nan"), 1e30, ValueError("no time")])
+def test_a_clock_that_fails_costs_neither_the_call_nor_the_row(model, lake, stated):
     def clock():
-        raise ValueError("no time")
+        if isinstance(stated, Exception):
+            raise stated
+        return stated
 
+    before = datetime.now(UTC)
     logger = ClassificationLogger(model, "net", "v1", clock=clock)
     x = torch.randn(1, 4)
-    assert torch.equal(logger(x), model(x))
-    logger.close()
+    for _ in range(2):
+        assert torch.equal(logger(x), model(x))
+    logger.close(10)
+    assert logger.stats.stored == 2
+    assert rows(lake)["clock_skewed"].all()
+    assert (rows(lake)["event_at"] >= before).all()
+
+
+def test_inferences_that_cannot_be_logged_are_counted(model, monkeypatch, caplog):
+    logger = ClassificationLogger(model, "net", "v1")
+    logger(torch.randn(1, 4))
+    monkeypatch.setattr(logger._probe, "scores", lambda _: 1 / 0)
+    logger._plain = None
+    assert logger(torch.randn(3, 4)).shape == (3, 3)
+    monkeypatch.undo()
+    logger(torch.randn(2, 4))
+    logger.close(10)
+    stats = logger.stats
+    assert (stats.emitted, stats.stored, stats.dropped) == (6, 3, {"failed": 3})
+    assert stats.is_conserved
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_request_ids_from_an_iterator_are_recorded_and_readable(logging_, lake):
+    logger = logging_()
+    logger(torch.randn(3, 4), request_ids=iter(["x", "y", "z"]))
+    assert logger.last_request_ids == ["x", "y", "z"]
+    assert logger.flush(10)
+    assert rows(lake)["request_id"].to_list() == ["x", "y", "z"]
 
 
 def test_weights_loaded_while_serving_change_the_recorded_fingerprint(logging_, model, lake):
