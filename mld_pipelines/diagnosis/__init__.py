@@ -47,6 +47,10 @@ from mld_pipelines.diagnosis._recommendations import (
 )
 from mld_pipelines.diagnosis._scorer import ProductionScorer, ScoredUnits
 from mld_pipelines.diagnosis._scores import SCORE_MEANINGS, SCORE_NAMES, CodeRates, RiskScorer
+from mld_pipelines.diagnosis._stress_fit import fit_window_map
+from mld_pipelines.diagnosis._stress_map import FamilyError, WindowMap, estimate_stressed_window
+from mld_pipelines.diagnosis._stress_state import StressWindowState, WindowBaseline
+from mld_pipelines.diagnosis._stress_units import StressedCopies, WindowUnits, window_units
 from mld_pipelines.diagnosis._temperature import fit_temperature, tempered_confidence
 from mld_pipelines.diagnosis._window import WindowReference, WindowState, fit_window_reference, window_state
 from mld_pipelines.diagnosis._window_estimate import Opinions, WindowEstimate, estimate_window
@@ -78,6 +82,7 @@ __all__ = [
     "CodebookIdentity",
     "ErrorEstimator",
     "EstimatorFit",
+    "FamilyError",
     "Head",
     "Opinions",
     "Policy",
@@ -88,11 +93,16 @@ __all__ = [
     "ReferenceUnits",
     "RiskScorer",
     "ScoredUnits",
+    "StressWindowState",
+    "StressedCopies",
     "UnitAmbiguity",
     "Verdicts",
+    "WindowBaseline",
     "WindowEstimate",
+    "WindowMap",
     "WindowReference",
     "WindowState",
+    "WindowUnits",
     "atc_threshold",
     "categorise",
     "category_counts",
@@ -100,12 +110,14 @@ __all__ = [
     "code_number",
     "count_codes",
     "cross_fit_codes",
+    "estimate_stressed_window",
     "estimate_window",
     "find_aleatoric",
     "fit_codebook",
     "fit_estimator",
     "fit_projection",
     "fit_temperature",
+    "fit_window_map",
     "fit_window_reference",
     "grow",
     "hash_keys",
@@ -119,4 +131,5 @@ __all__ = [
     "unit_ambiguity",
     "unseen_excess",
     "window_state",
+    "window_units",
 ]

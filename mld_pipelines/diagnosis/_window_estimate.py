@@ -93,8 +93,8 @@ def estimate_window(state: WindowState, reference: WindowReference, *, level: fl
     """
     if level not in LEVEL_FACTORS:
         raise InvalidInputError(
-            f"level is {level}, but only {', '.join(map(str, LEVEL_FACTORS))} have a width factor; nothing was estimated. "
-            "Choose one of them."
+            f"level is {level}, but only {', '.join(map(str, LEVEL_FACTORS))} have a width factor; "
+            "nothing was estimated. Choose one of them."
         )
     badges = _window_badges(state, reference)
     if state.n == 0:
