@@ -11,5 +11,6 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command line; the exit status says what happened (see `docs/cli.md`)."""
     from mld_pipelines.cli._app import app
+    from mld_pipelines.cli._command import run_program
 
-    app()
+    run_program(app)

@@ -17,8 +17,9 @@ from mld_pipelines.exceptions import MldError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import NoReturn
 
-__all__ = ["command", "debugging", "group"]
+__all__ = ["command", "debugging", "group", "run_program"]
 
 _JSON = inspect.Parameter(
     "as_json",
@@ -101,6 +102,25 @@ def _message(error: BaseException, status: Exit) -> str:
     if isinstance(error, MldError):
         return text
     return f"unexpected {type(error).__name__}: {text}. This is a defect; MLD_DEBUG=1 shows where." if status else text
+
+
+def run_program(app: typer.Typer) -> NoReturn:
+    """Run the command line of this process; with `--json` wrong usage is a document too."""
+    try:
+        status = app(standalone_mode=False)
+    except typer.Abort:
+        status = Exit.INTERRUPTED
+    except Exception as error:
+        show = getattr(error, "show", None)
+        if show is None:  # not a complaint of the parser
+            raise
+        show()
+        status = getattr(error, "exit_code", Exit.USAGE)
+        if "--json" in sys.argv:
+            told: Callable[[], str] = getattr(error, "format_message", error.__str__)
+            message = " ".join(told().split())
+            print_document({"error": {"type": type(error).__name__, "message": message, "exit": status}}, sys.stdout)
+    sys.exit(int(status or 0))
 
 
 def debugging() -> bool:

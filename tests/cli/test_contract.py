@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -113,6 +114,34 @@ def test_debugging_shows_where(mld, monkeypatch):
 
 def test_wrong_usage_is_status_two(mld):
     assert mld("tables", "show").exit == Exit.USAGE
+
+
+def program(monkeypatch, *arguments: str) -> int:
+    """Run the console script's function in this process; returns the exit status."""
+    from mld_pipelines.cli import main
+
+    monkeypatch.setattr("sys.argv", ["mld", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return ended.value.code
+
+
+def test_wrong_usage_is_a_document_with_json(monkeypatch, capsys):
+    for arguments in (("tables", "show"), ("no-such-command",), ("tables", "show", "x", "--no-such-option")):
+        assert program(monkeypatch, *arguments, "--json") == Exit.USAGE
+        said = capsys.readouterr()
+        error = json.loads(said.out)["error"]
+        assert error["exit"] == Exit.USAGE
+        assert error["message"]
+        assert error["message"] in said.err
+        assert program(monkeypatch, *arguments) == Exit.USAGE
+        assert capsys.readouterr().out == ""
+
+
+def test_the_console_script_ends_with_the_status_of_the_command(monkeypatch, capsys):
+    assert program(monkeypatch, "init", "--json") == Exit.OK
+    assert program(monkeypatch, "tables", "show", "no/such") == Exit.NOT_FOUND
+    assert program(monkeypatch, "--help") == Exit.OK
 
 
 def test_json_is_strict(mld):
