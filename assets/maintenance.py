@@ -7,7 +7,7 @@ import dagster as dg
 import polars as pl
 
 from assets.graph import CODE_VERSIONS, OWNER
-from assets.reports import drawing
+from assets.reports import drawings
 from mld_pipelines.tables import CATALOGUE, OPS_QUALITY, TableSpec
 from resources import LakeResource, numbers, provenance
 
@@ -56,7 +56,7 @@ def compact(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.Materia
     totals = {"files_removed": sum(row[2] for row in rows), "files_added": sum(row[3] for row in rows)}
     return dg.MaterializeResult(
         metadata={
-            "picture": _picture("Files merged", {row[0]: row[2] for row in rows}),
+            **_pictures("Files merged", {row[0]: row[2] for row in rows}),
             "dagster/row_count": len(rows),
             "tables": _table(("table", "partitions", "files removed", "files added"), rows),
             **numbers({**totals, "unbound_rows_removed": sum(unbound.values())}),
@@ -76,7 +76,7 @@ def vacuum(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.Material
     context.log.info(f"{sum(row[1] for row in rows)} files deleted")
     return dg.MaterializeResult(
         metadata={
-            "picture": _picture("Files deleted", {row[0]: row[1] for row in rows}),
+            **_pictures("Files deleted", {row[0]: row[1] for row in rows}),
             "dagster/row_count": len(rows),
             "tables": _table(("table", "files deleted", "pinned versions"), rows),
             **numbers({"files_deleted": sum(row[1] for row in rows)}),
@@ -110,7 +110,7 @@ def profile(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.Materia
     rows = [(one.table, one.name, one.observed) for one in failed]
     return dg.MaterializeResult(
         metadata={
-            "picture": _picture("Rows profiled", sizes),
+            **_pictures("Rows profiled", sizes),
             "dagster/row_count": len(sizes),
             "failed": _table(("table", "check", "columns"), rows),
             **numbers({"tables_profiled": len(outcomes), "checks_failed": len(failed)}),
@@ -133,13 +133,13 @@ def _newest_rows(lake: LakeResource, spec: TableSpec) -> pl.DataFrame:
     return rows.collect()
 
 
-def _picture(title: str, counts: dict[str, int]) -> dg.MarkdownMetadataValue:
+def _pictures(title: str, counts: dict[str, int]) -> dict[str, dg.MarkdownMetadataValue]:
     """Draw a number per table, the largest first."""
     from mld_pipelines.figures import bar_chart
 
     rows = pl.DataFrame({"table": list(counts), "number": list(counts.values())}).sort("number", "table")
     chart = bar_chart(rows.reverse(), label="table", value="number", title=title, is_share=False, limit=10)
-    return drawing(chart, title.lower() + " per table")
+    return drawings(chart, title.lower() + " per table", rows["number"].reverse().head(10).to_list())
 
 
 def _table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> dg.MarkdownMetadataValue:

@@ -3,7 +3,7 @@
 Every step reads only what is new (docs/storage.md#windows).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +12,7 @@ import polars as pl
 
 from assets.graph import RETRY, declare, writer_pool
 from assets.partitions import DAYS, days_of
-from assets.reports import drawing
+from assets.reports import drawings
 from mld_pipelines.tables import MONITORING_ALERTS, MONITORING_CODES, MONITORING_SCORED, MONITORING_WINDOWS, TableSpec
 from resources import LakeResource, Scope, numbers, provenance
 
@@ -47,9 +47,10 @@ def monitoring_scored(context: dg.AssetExecutionContext, lake: LakeResource) -> 
     drawn = rows.filter(pl.col("result_name").is_in(list(scorers.current.values())))
     counts = drawn.select(bins.alias("bin")).collect()["bin"].value_counts()
     by_bin = dict(counts.iter_rows())
-    chart = histogram([by_bin.get(i, 0) for i in range(20)], edges=UNIT_EDGES, title="Error probability")
+    bars = [by_bin.get(i, 0) for i in range(20)]
+    chart = histogram(bars, edges=UNIT_EDGES, title="Error probability")
     return _materialized(
-        context, lake, MONITORING_SCORED, done, sample=rows.head(10).collect(), chart=(chart, "error probability")
+        context, lake, MONITORING_SCORED, done, sample=rows.head(10).collect(), chart=(chart, "error probability", bars)
     )
 
 
@@ -78,7 +79,13 @@ def monitoring_windows(context: dg.AssetExecutionContext, lake: LakeResource) ->
     chart = line_chart(hourly, x="at", y="n", title=title, names=label, is_share=False)
     counted = {"inferences": int(basic["n"].sum()), "labelled": int(states["n_labelled"].sum())}
     return _materialized(
-        context, lake, MONITORING_WINDOWS, done, sample=states, chart=(chart, "inferences per hour"), counted=counted
+        context,
+        lake,
+        MONITORING_WINDOWS,
+        done,
+        sample=states,
+        chart=(chart, "inferences per hour", hourly["n"].tail(24).to_list()),
+        counted=counted,
     )
 
 
@@ -103,7 +110,14 @@ def monitoring_codes(context: dg.AssetExecutionContext, lake: LakeResource) -> d
     drawn = codes.filter(pl.col("result_name").is_in(list(scorers.current.values())))
     newest = drawn.filter(pl.col("event_day") == pl.col("event_day").max()).sort("share", descending=True)
     chart = bar_chart(newest, label="error_code", value="share", title="Codes of the newest day", limit=10)
-    return _materialized(context, lake, MONITORING_CODES, done, sample=codes, chart=(chart, "codes of the newest day"))
+    return _materialized(
+        context,
+        lake,
+        MONITORING_CODES,
+        done,
+        sample=codes,
+        chart=(chart, "codes of the newest day", newest["share"].head(10).to_list()),
+    )
 
 
 @dg.multi_asset(
@@ -131,7 +145,13 @@ def monitoring_alerts(context: dg.AssetExecutionContext, lake: LakeResource) -> 
     chart = bar_chart(states, label="state", value="alerts", title="Alerts by state", is_share=False)
     firing = {"firing": alerts.filter(pl.col("state") == "firing").height}
     return _materialized(
-        context, lake, MONITORING_ALERTS, done, sample=alerts, chart=(chart, "alerts by state"), counted=firing
+        context,
+        lake,
+        MONITORING_ALERTS,
+        done,
+        sample=alerts,
+        chart=(chart, "alerts by state", states["alerts"].to_list()),
+        counted=firing,
     )
 
 
@@ -146,7 +166,7 @@ def _materialized(
     done: Any,
     *,
     sample: pl.DataFrame,
-    chart: tuple[str, str],
+    chart: tuple[str, str, Sequence[float | None]],
     counted: Mapping[str, float] | None = None,
 ) -> dg.MaterializeResult[Any]:
     """Return the materialisation of a range of days; every day of it gets its own row count."""
@@ -172,5 +192,5 @@ def _materialized(
         rows=rows,
         scope=scope,
         frame=sample,
-        metadata={"picture": drawing(*chart), **numbers({**counts, **(counted or {})})},
+        metadata={**drawings(*chart), **numbers({**counts, **(counted or {})})},
     )

@@ -11,11 +11,11 @@ from mld_pipelines.tables import CATALOGUE
 from resources import LakeResource, numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from mld_pipelines.evaluation import StoredResult
 
-__all__ = ["drawing", "evaluation_materializations", "result_metadata"]
+__all__ = ["drawings", "evaluation_materializations", "result_metadata"]
 
 _PLOTTED = ("accuracy", "auroc", "error_proba_auroc", "error_rate")
 """Metrics of the decision dataset that are worth a line over results."""
@@ -24,11 +24,20 @@ _PLOTTED = ("accuracy", "auroc", "error_proba_auroc", "error_rate")
 _BINS = 20
 
 
-def drawing(svg: str, alt: str) -> dg.MarkdownMetadataValue:
-    """Return an SVG as inline Markdown."""
-    from mld_pipelines.figures import to_markdown
+def drawings(svg: str, alt: str, values: Sequence[float | None]) -> dict[str, dg.MarkdownMetadataValue]:
+    """Return `glance`, bars that the UI shows in place, and `picture`, the whole drawing behind a click.
 
-    return dg.MetadataValue.md(to_markdown(svg, alt))
+    Args:
+        svg: The drawing.
+        alt: What it shows.
+        values: The bars of the glance, in the order of the drawing.
+    """
+    from mld_pipelines.figures import glance, to_markdown
+
+    return {
+        "glance": dg.MetadataValue.md(glance(values, alt)),
+        "picture": dg.MetadataValue.md(to_markdown(svg, alt)),
+    }
 
 
 def evaluation_materializations(lake: LakeResource, stored: StoredResult) -> Iterator[dg.MaterializeResult[Any]]:
@@ -50,7 +59,7 @@ def evaluation_materializations(lake: LakeResource, stored: StoredResult) -> Ite
             rows=frame.height,
             frame=frame,
             scope="partition",
-            metadata=shown | ({"picture": pictures[table]} if table in pictures else {}),
+            metadata=shown | pictures.get(table, {}),
         )
 
 
@@ -70,7 +79,7 @@ def result_metadata(stored: StoredResult, metrics: pl.DataFrame | None = None) -
     }
 
 
-def _pictures(stored: StoredResult, frames: dict[str, pl.DataFrame]) -> dict[str, dg.MarkdownMetadataValue]:
+def _pictures(stored: StoredResult, frames: dict[str, pl.DataFrame]) -> dict[str, dict[str, dg.MarkdownMetadataValue]]:
     from mld_pipelines.figures import bar_chart, histogram
 
     decisive = stored.row["decision_dataset"]
@@ -93,26 +102,18 @@ def _pictures(stored: StoredResult, frames: dict[str, pl.DataFrame]) -> dict[str
     bins = (units["error_proba"].drop_nulls() * _BINS).floor().clip(0, _BINS - 1).cast(pl.Int64)
     counts = [int((bins == index).sum()) for index in range(_BINS)]
     edges = [index / _BINS for index in range(_BINS + 1)]
+    accuracy, ranking = _by_dataset(frames, "accuracy"), _by_dataset(frames, "error_proba_auroc")
+    accuracies = bar_chart(accuracy, label="dataset_type", value="value", title="Accuracy")
+    rankings = bar_chart(
+        ranking, label="dataset_type", value="value", title="AUROC of the error probability", is_share=False
+    )
+    probabilities = histogram(counts, edges=edges, title=f"Error probability, {decisive}")
     return {
-        "evaluation/results": drawing(
-            bar_chart(_by_dataset(frames, "accuracy"), label="dataset_type", value="value", title="Accuracy"),
-            "accuracy per dataset",
-        ),
-        "estimators/models": drawing(
-            bar_chart(
-                _by_dataset(frames, "error_proba_auroc"),
-                label="dataset_type",
-                value="value",
-                title="AUROC of the error probability",
-                is_share=False,
-            ),
-            "how well errors are ranked, per dataset",
-        ),
-        "evaluation/issues": drawing(codes, "error rate by code"),
-        "evaluation/metrics": drawing(mix, "issue categories"),
-        "evaluation/units": drawing(
-            histogram(counts, edges=edges, title=f"Error probability, {decisive}"), "error probability"
-        ),
+        "evaluation/results": drawings(accuracies, "accuracy per dataset", accuracy["value"].to_list()),
+        "estimators/models": drawings(rankings, "how well errors are ranked, per dataset", ranking["value"].to_list()),
+        "evaluation/issues": drawings(codes, "error rate by code", worst["error_rate"].head(10).to_list()),
+        "evaluation/metrics": drawings(mix, "issue categories", ratios["value"].to_list()),
+        "evaluation/units": drawings(probabilities, "error probability", counts),
     }
 
 

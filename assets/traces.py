@@ -7,7 +7,7 @@ import polars as pl
 
 from assets.graph import RETRY, declare, writer_pool
 from assets.partitions import MODELS
-from assets.reports import drawing
+from assets.reports import drawings
 from mld_pipelines.tables import TRACES_INPUTS
 from resources import LakeResource, numbers, provenance
 
@@ -38,7 +38,7 @@ def traces_inputs(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.M
         frame=rows.head(10).collect(),
         scope="partition",
         metadata={
-            "picture": drawing(chart, "traced inputs per dataset"),
+            **drawings(chart, "traced inputs per dataset", datasets["inputs"].to_list()),
             **numbers({"superseded": promotion.superseded, "changed_inputs": promotion.changed_inputs}),
         },
     )

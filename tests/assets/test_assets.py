@@ -12,6 +12,7 @@ import pytest
 from assets.evaluation import EVALUATION_TABLES
 from assets.partitions import range_tags
 from mld_pipelines.evaluation import current_result, load_result
+from mld_pipelines.figures import GLANCE_LIMIT
 from mld_pipelines.rollups import Scorers
 from mld_pipelines.tables import (
     CATALOGUE,
@@ -67,6 +68,8 @@ def test_a_materialisation_shows_a_picture_ten_rows_and_numbers_that_plot(lake, 
     write_trace(lake, "val", 40, seed=1)
     metadata = only(materialize("traces", checks=False, partition_key=MODEL), "traces_inputs").metadata
     assert metadata["picture"].value.startswith("![traced inputs per dataset](data:image/svg+xml;base64,")
+    assert metadata["glance"].value.startswith("![traced inputs per dataset](data:image/svg+xml,")
+    assert len(metadata["glance"].value) <= GLANCE_LIMIT  # longer Markdown hides behind a click
     assert len(metadata["preview"].value.splitlines()) == 12, "header, rule, ten rows"
     assert "feature" not in metadata["preview"].value.splitlines()[0].replace("feature_layer", "")
     assert isinstance(metadata["rows"], dg.FloatMetadataValue)
