@@ -103,6 +103,7 @@ def fit_window_map(
     """
     families = copies.families
     _check(fit, reference, families)
+    copies.check_origins(len(reference))
     reference_order, copy_order = _canonical_order(reference, copies, seed=seed)
     with one_thread():
         pool = _make_pool(fit, reference, copies, bank=bank, codes=codes, cross_fitted_codes=cross_fitted_codes)

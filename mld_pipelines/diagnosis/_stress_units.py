@@ -61,6 +61,19 @@ class StressedCopies:
                 "each copy."
             )
 
+    def check_origins(self, n_reference: int) -> None:
+        """Refuse copies of rows that a reference of this size does not have.
+
+        Raises:
+            InvalidInputError: An origin is no row of the reference.
+        """
+        low, high = int(self.origins.min()), int(self.origins.max())
+        if low < 0 or high >= n_reference:
+            raise InvalidInputError(
+                f"origins run from {low} to {high} but the reference has {n_reference} rows; nothing was fitted. Pass "
+                "the reference row of each copy."
+            )
+
     @property
     def families(self) -> tuple[str, ...]:
         """Family names, sorted."""
@@ -197,12 +210,8 @@ def score_copies(
     Raises:
         InvalidInputError: An origin is no row of the reference.
     """
+    copies.check_origins(len(reference))
     origins = copies.origins
-    if origins.min() < 0 or origins.max() >= len(reference):
-        raise InvalidInputError(
-            f"origins run from {origins.min()} to {origins.max()} but the reference has {len(reference)} rows; nothing "
-            "was scored. Pass the reference row of each copy."
-        )
     hashes = hash_keys(reference.keys)[origins]
     scorer = fit.estimator.scorer
     scores = scorer.score(
@@ -241,6 +250,7 @@ def _code_scores(
             "the estimator was fitted with codes, but those of the copies or of the reference are missing; nothing "
             "was scored. Pass both."
         )
-    is_shared = copies.codes == codes[copies.origins]
-    left_out = rates.scores(copies.codes, own_errors=reference.errors[copies.origins])
-    return np.where(is_shared, left_out, rates.scores(copies.codes))
+    scores = rates.scores(copies.codes)
+    shared = np.flatnonzero(copies.codes == codes[copies.origins])
+    scores[shared] = rates.scores(copies.codes[shared], own_errors=reference.errors[copies.origins[shared]])
+    return scores
