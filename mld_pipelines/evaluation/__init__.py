@@ -7,16 +7,17 @@ from mld_pipelines.evaluation._current import current_result, current_results, p
 from mld_pipelines.evaluation._datasets import PRODUCTION, choose_decision_dataset
 from mld_pipelines.evaluation._epochs import EpochSpec, format_spec, parse_spec, resolve_epochs
 from mld_pipelines.evaluation._evaluate import Progress, compute, evaluate
-from mld_pipelines.evaluation._filters import Filters, filter_expression
+from mld_pipelines.evaluation._filters import Filters, filter_expression, filtered
 from mld_pipelines.evaluation._load import StoredResult, list_results, load_result, result_names
 from mld_pipelines.evaluation._plan import EvaluationPlan, known_models, plan
 from mld_pipelines.evaluation._production import SCORE_COLUMNS, labelled_production, latest_feedback, score_inferences
 from mld_pipelines.evaluation._promotion import Promotion, UnfinishedStream, promote, unfinished_streams
 from mld_pipelines.evaluation._store import Evaluation, remove_unbound, store
 from mld_pipelines.evaluation._summary import CATEGORY_RATIOS, METRIC_COLUMNS, METRIC_EXTRAS
-from mld_pipelines.evaluation._views import VIEW_COLUMNS, view
+from mld_pipelines.evaluation._views import ALEATORIC, VIEW_COLUMNS, view
 
 __all__ = [
+    "ALEATORIC",
     "CATEGORY_RATIOS",
     "METRIC_COLUMNS",
     "METRIC_EXTRAS",
@@ -37,6 +38,7 @@ __all__ = [
     "current_results",
     "evaluate",
     "filter_expression",
+    "filtered",
     "format_spec",
     "known_models",
     "labelled_production",

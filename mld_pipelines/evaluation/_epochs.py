@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from mld_pipelines.exceptions import InvalidInputError, UnknownEpochError
 
 if TYPE_CHECKING:
@@ -39,12 +41,12 @@ def resolve_epochs(spec: EpochSpec, available: Sequence[int | None]) -> EpochCho
         return EpochChoice((*([None] if None in available else []), *numbers))
     if spec == "latest":
         return _latest(numbers, has_null=None in available)
-    if isinstance(spec, bool) or not isinstance(spec, int) or spec < 0:
+    if isinstance(spec, (bool, np.bool_)) or not isinstance(spec, (int, np.integer)) or spec < 0:
         raise InvalidInputError(f"n_epoch must be 'latest', a non-negative integer or None, got {spec!r}.")
     if spec not in numbers:
         traced = ", ".join("without epoch" if epoch is None else str(epoch) for epoch in available) or "none"
         raise UnknownEpochError(f"epoch {spec} was not traced; traced epochs: {traced}.")
-    return EpochChoice((spec,))
+    return EpochChoice((int(spec),))
 
 
 def _latest(numbers: list[int], *, has_null: bool) -> EpochChoice:

@@ -16,7 +16,7 @@ from mld_pipelines.exceptions import InvalidInputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-__all__ = ["Filters", "filter_expression"]
+__all__ = ["Filters", "filter_expression", "filtered"]
 
 Filters = Mapping[str, Any] | Sequence[str] | str | pl.Expr
 """`{"category": ["hotspot"]}`, strings that are AND-ed (`"confidence > 0.9"`), or a polars expression."""
@@ -34,6 +34,30 @@ _COMPARISONS: dict[type[ast.cmpop], Callable[[pl.Expr, Any], pl.Expr]] = {
 _OPERATORS = {"Eq", "NotEq", "Lt", "LtEq", "Gt", "GtEq", "And", "Or", "LogicalAnd", "LogicalOr"}
 _BOOLEAN_FUNCTIONS = {"IsIn", "IsNull", "IsNotNull", "Not", "IsBetween", "IsFinite", "AllHorizontal", "AnyHorizontal"}
 _STRING_FUNCTIONS = {"StartsWith", "EndsWith", "Contains"}
+
+
+def filtered(frame: pl.DataFrame, filters: Filters | None, columns: Collection[str] | None = None) -> pl.DataFrame:
+    """Return the rows of a frame that filters describe.
+
+    Args:
+        frame: Rows.
+        filters: See `Filters`.
+        columns: Names that may be used; every column when None.
+
+    Raises:
+        InvalidInputError: An unknown column, a construct outside the allow-list, or a value of another type than the
+            column's.
+    """
+    condition = filter_expression(filters, frame.columns if columns is None else columns)
+    if condition is None:
+        return frame
+    try:
+        return frame.filter(condition)
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).splitlines()[0]
+        raise InvalidInputError(
+            f"filter {filters!r} does not fit its columns ({reason}); nothing was filtered."
+        ) from error
 
 
 def filter_expression(filters: Filters | None, columns: Collection[str]) -> pl.Expr | None:

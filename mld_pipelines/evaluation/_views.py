@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from mld_pipelines.evaluation._filters import Filters, filter_expression
+from mld_pipelines.evaluation._filters import Filters, filtered
 from mld_pipelines.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ VIEW_COLUMNS = (
     "confidence_bin",
 )
 _FILTER_ONLY = ("confidence", "entropy", "loss", "error_proba", "is_error", "is_aleatoric", "input_id")
+_COUNTED = ("counts", "ratio", "errors", "error_rate", "mean_error_proba")
 _CONFIDENCE_BINS = 10
 
 
@@ -64,8 +65,7 @@ def view(
     frame = _named(units.collect(), groups)
     valid = [*VIEW_COLUMNS, *_metadata_keys(frame)]
     _check_names(groups, adjust, valid)
-    condition = filter_expression(filters, {*valid, *_FILTER_ONLY})
-    frame = frame if condition is None else frame.filter(condition)
+    frame = filtered(frame, filters, {*valid, *_FILTER_ONLY})
     if not exclusive and "category" in groups:
         frame = _with_overlay(frame)
     scope = ["dataset", *(["n_epoch"] if "n_epoch" in groups or frame["n_epoch"].n_unique() > 1 else [])]
@@ -89,6 +89,8 @@ def _check_names(groups: list[str], adjust: list[str], valid: list[str]) -> None
     for name in (*groups, *adjust):
         if name not in valid:
             raise InvalidInputError(f"unknown group {name!r}; valid groups: {', '.join(valid)}.")
+    if taken := [name for name in groups if name in _COUNTED]:
+        raise InvalidInputError(f"metadata key {taken[0]!r} is also a column of every view; trace it by another name.")
     if missing := [name for name in adjust if name not in groups and name != "dataset"]:
         raise InvalidInputError(f"adjustby {missing} must be part of groupby {groups}.")
 
@@ -132,6 +134,4 @@ def _counted(frame: pl.DataFrame, keys: list[str], adjust: list[str]) -> pl.Data
     )
     ratio = pl.col("counts") / pl.col("counts").sum().over(adjust)
     rate = pl.col("errors") / pl.col("counts")
-    return counted.with_columns(ratio.alias("ratio"), rate.alias("error_rate")).select(
-        *keys, "counts", "ratio", "errors", "error_rate", "mean_error_proba"
-    )
+    return counted.with_columns(ratio.alias("ratio"), rate.alias("error_rate")).select(*keys, *_COUNTED)

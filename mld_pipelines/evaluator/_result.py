@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from mld_pipelines.evaluation import (
+    ALEATORIC,
     CATEGORY_RATIOS,
     METRIC_COLUMNS,
     METRIC_EXTRAS,
     Filters,
     StoredResult,
-    filter_expression,
+    filtered,
     view,
 )
 from mld_pipelines.evaluator._display import ResultFrame, Summary
-from mld_pipelines.tables import ISSUE_COLUMNS
+from mld_pipelines.exceptions import InvalidInputError
+from mld_pipelines.tables import CATEGORIES, ISSUE_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,19 +100,23 @@ class Result:
 
         Args:
             dataset: Only this dataset.
-            category: Only these categories.
+            category: Only these categories; `aleatoric_hotspot`, which overlays the others, means the flagged codes.
             filters: Mapping, strings or a polars expression over the columns.
 
         Raises:
-            InvalidInputError: A filter names an unknown column or a construct that is not allowed.
+            InvalidInputError: An unknown dataset or category, or a filter that names an unknown column or a construct
+                that is not allowed.
         """
         frame = self._issues
         if dataset is not None:
+            _check_known("dataset", [dataset], self._stored.row["datasets"])
             frame = frame.filter(pl.col("dataset") == dataset)
         if category is not None:
-            frame = frame.filter(pl.col("category").is_in([category] if isinstance(category, str) else list(category)))
-        condition = filter_expression(filters, frame.columns)
-        return ResultFrame(frame if condition is None else frame.filter(condition))
+            wanted = [category] if isinstance(category, str) else list(category)
+            _check_known("category", wanted, (*CATEGORIES, ALEATORIC))
+            overlay = pl.col("is_aleatoric").fill_null(value=False) & pl.lit(ALEATORIC in wanted)
+            frame = frame.filter(pl.col("category").is_in(wanted) | overlay)
+        return ResultFrame(filtered(frame, filters))
 
     def get_view(
         self,
@@ -163,3 +169,8 @@ class Result:
 
     def _epoch_column(self) -> list[str]:
         return ["n_epoch"] if len(self._stored.row["epochs"]) > 1 or self._stored.row["n_epoch_spec"] == "all" else []
+
+
+def _check_known(what: str, wanted: Sequence[str], known: Sequence[str]) -> None:
+    if unknown := [name for name in wanted if name not in known]:
+        raise InvalidInputError(f"unknown {what} {unknown[0]!r}; these exist: {', '.join(known)}.")

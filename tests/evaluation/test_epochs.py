@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from mld_pipelines.evaluation import format_spec, parse_spec, resolve_epochs
@@ -22,6 +23,12 @@ def test_latest_prefers_numbers_and_names_what_it_ignores() -> None:
 
 
 @pytest.mark.feature("G8")
+def test_a_numpy_integer_is_an_epoch_as_it_is_for_the_tracer() -> None:
+    chosen = resolve_epochs(np.int64(2), [None, 2]).epochs
+    assert chosen == (2,)
+    assert type(chosen[0]) is int
+
+
 def test_none_keeps_every_epoch_apart() -> None:
     assert resolve_epochs(None, [5, None, 3]).epochs == (None, 3, 5)
 

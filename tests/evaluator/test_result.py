@@ -5,8 +5,10 @@ import sys
 import polars as pl
 import pytest
 
-from mld_pipelines.evaluator import Result, ResultFrame
+from mld_pipelines.evaluator import Evaluator, Result, ResultFrame
 from mld_pipelines.exceptions import InvalidInputError, MissingDependencyError
+from mld_pipelines.lake import Lake
+from tests.support.traced import write_trace
 
 METRICS = [
     "dataset", "counts", "accuracy", "auroc", "auprc", "net_entropy_loss", "net_entropy", "error_proba_auroc",
@@ -101,12 +103,42 @@ def test_aleatoric_units_count_twice_unless_exclusive(result: Result) -> None:
     assert "aleatoric_hotspot" not in primary["category"].to_list()
 
 
+def test_the_aleatoric_overlay_is_a_category_of_issues_as_it_is_of_views(result: Result) -> None:
+    view = result.get_view(["category", "error_code"], filters={"dataset": "val"})
+    overlaid = view.filter(pl.col("category") == "aleatoric_hotspot")["error_code"].to_list()
+    assert overlaid, "the fixture has ambiguous units"
+    issues = result.get_issues(dataset="val", category="aleatoric_hotspot")
+    assert sorted(issues["error_code"]) == sorted(overlaid)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"dataset": "test"}, "'test'; these exist: train, val"), ({"category": "bad"}, "'bad'; these exist: stable_")],
+)
+def test_issues_of_what_does_not_exist_are_an_error(result: Result, arguments: dict[str, str], message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        result.get_issues(**arguments)
+
+
+@pytest.mark.parametrize("filters", ["label == 'x'", {"label": ["x"]}, "confidence", pl.col("label") == "x"])
+def test_a_filter_of_the_wrong_type_is_an_error_of_ours(result: Result, filters: object) -> None:
+    with pytest.raises(InvalidInputError, match="nothing was filtered"):
+        result.get_view("category", filters=filters)  # type: ignore[arg-type]
+
+
 def test_metadata_keys_are_groups(result: Result) -> None:
     view = result.get_view(["site", "lamp"])
     rows = {(row["dataset"], row["site"], row["lamp"]): row["counts"] for row in view.iter_rows(named=True)}
     assert rows == {
         (d, s, lamp): n for d in ("train", "val") for s, lamp, n in (("north", None, 600), ("south", "2", 300))
     }
+
+
+def test_a_metadata_key_named_like_a_column_of_views_is_refused(endpoint: str) -> None:
+    write_trace(Lake.open(endpoint), "val", 30, seed=3, model_key="named@v1", metadata=['{"counts": 1}'] * 30)
+    clashing = Evaluator("named", "v1").request_evaluation()
+    with pytest.raises(InvalidInputError, match="metadata key 'counts'"):
+        clashing.get_view("counts")
 
 
 def test_error_types_are_confusions_and_right_units_have_none(result: Result) -> None:
