@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -56,6 +57,8 @@ def _spread(key: Any, value: Any, n: int) -> Sequence[Any]:
 def _scalar(key: Any, value: Any) -> str | bool | int | float | None:
     if hasattr(value, "item"):
         value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # JSON has no such number, and a reader would lose the row's other values with it
     if value is None or isinstance(value, (str, bool, int, float)):
         return value
     raise InvalidInputError(f"metadata {key!r} holds a {type(value).__name__}; give a string, number, boolean or None.")

@@ -97,6 +97,11 @@ def test_metadata_becomes_one_json_object_per_input():
     assert metadata_rows([{"a": 1}, None], 2) == ['{"a": 1}', "{}"]
 
 
+def test_a_number_that_json_lacks_is_null_and_costs_no_other_value():
+    rows = metadata_rows({"a": [float("nan"), float("inf"), np.float32("nan")], "b": "k"}, 3)
+    assert rows == ['{"a": null, "b": "k"}'] * 3
+
+
 @pytest.mark.parametrize("metadata", [7, [{}], {"a": [1, 2, 3]}, {1: 2}, {"a": [object(), 1]}])
 def test_metadata_that_does_not_fit_is_refused(metadata):
     with pytest.raises(InvalidInputError):
