@@ -12,7 +12,7 @@ from mld_pipelines.adapters._wrappers import bare_name, modules_by_name
 from mld_pipelines.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import torch
 
@@ -20,6 +20,10 @@ __all__ = ["Head", "HeadSearch", "head_named", "pooled"]
 
 _KEPT_CALLS = 16
 """Calls of linear layers that a search remembers: the head is among the last (auxiliary heads come before it)."""
+
+
+_MIN_STEPS = 24
+"""Neighbouring classes in the same order before ranks count as evidence: chance does that once in 2^24 at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,23 +97,31 @@ class HeadSearch:
         """Return the layer behind one of the candidate scores, its input in this pass, and which candidate it was.
 
         A layer made scores if its output is the scores: the same tensor, or equal in value before or after softmax,
-        log-softmax or averaging over positions. The last layer that made any wins (an embedding comes before the
+        log-softmax or averaging over positions. If no layer did, one that orders the classes of every row alike is
+        taken (a temperature or a sigmoid follows it). The last layer that made any wins (an embedding comes before the
         logits), but of several scores of its width the first are meant (auxiliary logits come after the main ones).
         """
-        last = self._maker(scores, range(len(scores)))
-        if last is None:
-            return None
-        width = scores[last[2]].shape[1]
-        return self._maker(scores, [i for i, one in enumerate(scores) if one.shape[1] == width], is_first=True) or last
+        for is_maker in (_made, _ranks_alike):
+            last = self._maker(scores, range(len(scores)), is_maker)
+            if last is not None:
+                width = scores[last[2]].shape[1]
+                alike = [position for position, one in enumerate(scores) if one.shape[1] == width]
+                return self._maker(scores, alike, is_maker, is_first=True) or last
+        return None
 
     def _maker(
-        self, scores: Sequence[torch.Tensor], positions: Sequence[int], *, is_first: bool = False
+        self,
+        scores: Sequence[torch.Tensor],
+        positions: Sequence[int],
+        is_maker: Callable[[torch.Tensor, torch.Tensor], bool],
+        *,
+        is_first: bool = False,
     ) -> tuple[Head, torch.Tensor, int] | None:
         pairs = [(call, position) for call in reversed(self._calls) for position in positions]
         if is_first:
             pairs.sort(key=lambda pair: pair[1])  # stable: the last call of the first scores
         for (path, module, given, made), position in pairs:
-            if _made(made, scores[position].detach()):
+            if is_maker(made, scores[position].detach()):
                 return Head(module, path, is_linear=True), given, position
         return None
 
@@ -137,15 +149,31 @@ def _is_linear(module: Any) -> bool:
 
 
 def _made(made: torch.Tensor, scores: torch.Tensor) -> bool:
+    """Return whether a layer's output is the scores, or becomes them by softmax or log-softmax."""
     import torch
 
-    flat = pooled(made, scores.shape[0])
-    wanted = scores.flatten(1)
-    if flat is None or flat.shape != wanted.shape:
+    values, wanted = _comparable(made, scores)
+    if values is None:
         return False
     if made.data_ptr() == scores.data_ptr():
         return True
     with torch.no_grad():
-        values, wanted = flat.float(), wanted.float()
         forms = (values, values.softmax(1), values.log_softmax(1))
         return any(torch.allclose(form, wanted, rtol=1e-3, atol=1e-4, equal_nan=True) for form in forms)
+
+
+def _ranks_alike(made: torch.Tensor, scores: torch.Tensor) -> bool:
+    """Return whether a layer's output orders the classes of every row as the scores do, on enough evidence."""
+    values, wanted = _comparable(made, scores)
+    if values is None:
+        return False
+    finite = values.isfinite().all(1) & wanted.isfinite().all(1)
+    steps = wanted[finite].gather(1, values[finite].argsort(1)).diff(dim=1)
+    return bool((steps >= 0).all()) and int((steps > 0).sum()) >= _MIN_STEPS
+
+
+def _comparable(made: torch.Tensor, scores: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor]:
+    """Return a layer's output as (N, K) beside the scores, both in float32; None where the shapes differ."""
+    flat = pooled(made, scores.shape[0])
+    wanted = scores.flatten(1).float()
+    return (None if flat is None or flat.shape != wanted.shape else flat.float()), wanted

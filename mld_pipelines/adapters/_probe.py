@@ -10,6 +10,7 @@ from mld_pipelines.adapters._heads import Head, HeadSearch, head_named
 from mld_pipelines.adapters._outputs import ScorePath, score_candidates
 from mld_pipelines.adapters._taps import CompiledTap, FeatureTap
 from mld_pipelines.adapters._wrappers import is_compiled, is_data_parallel, unwrap
+from mld_pipelines.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,10 +43,14 @@ class Probe:
         feature_layer: Path of the module whose input is the feature, instead of the head that is found.
 
     Raises:
-        InvalidInputError: `feature_layer` names no module of the model.
+        InvalidInputError: The model cannot be called, or `feature_layer` names no module of it.
     """
 
     def __init__(self, model: Any, *, feature_layer: str | None = None) -> None:
+        if not callable(model):
+            raise InvalidInputError(
+                f"the model is a {type(model).__name__}, which cannot be called; pass a torch module."
+            )
         self.model = model
         self.head: Head | None = None if feature_layer is None else head_named(model, feature_layer)
         self.path: ScorePath | None = None

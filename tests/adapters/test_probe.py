@@ -72,10 +72,60 @@ def test_the_head_is_found_behind_a_last_activation(last):
     assert probe.feature_layer == "2"
 
 
+class Scaled(nn.Module):
+    """A head behind a temperature, as CLIP and calibrated models have one."""
+
+    def __init__(self, activation, sign=1.0):
+        super().__init__()
+        self.body, self.other, self.head = nn.Linear(4, 6), nn.Linear(6, 3), nn.Linear(6, 3)
+        self.activation, self.sign = activation, sign
+
+    def forward(self, x):
+        hidden = torch.relu(self.body(x))
+        scores = self.activation(self.sign * self.head(hidden) / 2.5)
+        self.other(hidden)
+        return scores
+
+
+@pytest.mark.parametrize("activation", [nn.Identity(), nn.Sigmoid(), nn.Softmax(1)])
+def test_the_head_is_found_behind_a_temperature(activation):
+    torch.manual_seed(0)
+    probe = Probe(Scaled(activation))
+    probe.call(torch.randn(32, 4))
+    assert probe.feature_layer == "head"
+
+
+def test_a_layer_that_orders_the_classes_otherwise_is_not_the_head():
+    torch.manual_seed(0)
+    probe = Probe(Scaled(nn.Identity(), sign=-1.0))
+    assert probe.call(torch.randn(32, 4)).feature is None
+
+
+def test_an_auxiliary_head_that_agrees_in_rank_does_not_replace_the_one_that_made_the_output():
+    torch.manual_seed(0)
+    model = Scaled(nn.Identity(), sign=2.5)  # exactly the head's output; `other` comes later and ranks alike
+    model.other.weight.data, model.other.bias.data = model.head.weight.data * 2, model.head.bias.data * 2
+    probe = Probe(model)
+    probe.call(torch.randn(32, 4))
+    assert probe.feature_layer == "head"
+
+
+def test_few_rows_are_no_evidence_of_a_rank():
+    torch.manual_seed(0)
+    probe = Probe(Scaled(nn.Sigmoid()))
+    assert probe.call(torch.randn(2, 4)).feature is None
+
+
 def test_feature_layer_overrides_the_search(make):
     model, x = make("tensor"), torch.randn(3, 4)
     probe = Probe(model, feature_layer="body")
     assert torch.equal(probe.call(x).feature, x)
+
+
+@pytest.mark.parametrize("model", [None, "resnet18", {"state": "dict"}])
+def test_what_cannot_be_called_is_no_model(model):
+    with pytest.raises(InvalidInputError, match="cannot be called"):
+        Probe(model)
 
 
 def test_an_unknown_feature_layer_is_refused_with_the_names_that_exist(make):
