@@ -8,6 +8,7 @@ import threading
 import time
 import weakref
 from collections import deque
+from multiprocessing.util import Finalize, register_after_fork
 from typing import TYPE_CHECKING, Any, Literal
 
 from mld_pipelines.capture import _forks
@@ -30,6 +31,9 @@ Overflow = Literal["drop_oldest", "sample", "block"]
 
 _EXIT_SECONDS = 2.0
 """Time all recorders of a process together get at its end; what is left then stays in the spool."""
+
+_CHILD_EXIT_SECONDS = 1.0
+"""The same for a child of multiprocessing, for whose end its parent waits; the spool takes milliseconds."""
 
 _BLOCK_POLL_SECONDS = 0.002
 
@@ -289,9 +293,17 @@ _recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()
 
 
 @atexit.register
-def _flush_at_exit() -> None:
+def _flush_at_exit(seconds: float = _EXIT_SECONDS) -> None:
     """Bring what is buffered to the spool, and to the lake if time allows."""
-    deadline = time.monotonic() + _EXIT_SECONDS
+    deadline = time.monotonic() + seconds
     for recorder in list(_recorders):
         if not recorder.is_closed:
             recorder.flush(max(0.1, deadline - time.monotonic()))
+
+
+def _flush_when_child_ends(_: object) -> None:
+    """Children of multiprocessing (DataLoader workers) end without `atexit`, but with their finalizers."""
+    Finalize(None, _flush_at_exit, args=(_CHILD_EXIT_SECONDS,), exitpriority=100)
+
+
+register_after_fork(_flush_when_child_ends, _flush_when_child_ends)

@@ -178,6 +178,27 @@ def test_data_loader_workers_do_not_disturb_the_logger(stored, tmp_path):
     assert len(stored()) == 9
 
 
+LOGGED_IN_WORKERS = """
+logger = ClassificationLogger(model, "net", "v1")
+logger(torch.randn(1, 4), request_ids=["parent"])
+assert logger.flush(30)
+class Data(torch.utils.data.Dataset):
+    def __len__(self): return 8
+    def __getitem__(self, i):
+        with torch.no_grad(): return logger(torch.randn(1, 4), request_ids=[f"worker-{i}"])
+for _ in torch.utils.data.DataLoader(Data(), batch_size=2, num_workers=2, multiprocessing_context="fork"): pass
+assert logger.close(60)
+"""
+
+
+@pytest.mark.feature("I24", "I25")
+def test_what_data_loader_workers_logged_just_before_their_end_is_stored(stored):
+    done = run(LOGGED_IN_WORKERS)  # they end without `atexit`, long before the background thread's next look
+    assert done.returncode == 0, done.stderr
+    replay()
+    assert sorted(stored()) == ["parent", *(f"worker-{n}" for n in range(8))]
+
+
 def test_an_abandoned_exit_leaves_the_rows_spooled(stored, lake):
     script = """
 logger = ClassificationLogger(model, "net", "v1")
