@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -72,9 +73,7 @@ def test_every_line_of_the_real_list_gives_its_reason():
     assert all(line.because.strip() for line in load())
 
 
-@pytest.mark.parametrize(
-    ("ci", "status", "workers"), [("true", 1, ()), ("", 0, ()), ("true", 1, ("-n", "2", "--dist", "loadgroup"))]
-)
+@pytest.mark.parametrize(("ci", "status", "workers"), [("true", 1, ()), ("", 0, ()), ("true", 1, ("-n", "2"))])
 def test_a_skipped_test_fails_the_session_in_ci_only(root, ci, status, workers):
     """A real session over one file below tests/, so that the real conftest judges it."""
     file = root / "tests" / "architecture" / f"test_skipping_{os.getpid()}_{ci or 'off'}_{len(workers)}.py"
@@ -88,3 +87,16 @@ def test_a_skipped_test_fails_the_session_in_ci_only(root, ci, status, workers):
         file.unlink()
     assert done.returncode == status, done.stdout
     assert ("RULE BROKEN" in done.stdout) == bool(status)
+
+
+def test_the_tests_of_a_file_stay_on_one_worker(root):
+    """The end-to-end tests share one demo and one platform: spread over workers, each would start its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-n", "2",
+         "tests/windows/test_days.py", "tests/windows/test_bins.py"],
+        capture_output=True, text=True, check=False, cwd=root,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    placed = re.findall(r"\[(gw\d)\].* tests/windows/(test_\w+)\.py::", done.stdout)
+    assert {name for _, name in placed} == {"test_days", "test_bins"}
+    assert len(set(placed)) == 2, "one worker per file"
