@@ -122,6 +122,7 @@ class _Machine:
     alerts: dict[str, dict[str, Any]] = field(default_factory=dict)
     current: dict[str, Any] | None = None
     memory: deque[str] = field(default_factory=lambda: deque(maxlen=_OF))
+    retraces: bool = False
 
     def __post_init__(self) -> None:
         """Take up the alert that was last alive before the first judged window."""
@@ -132,6 +133,7 @@ class _Machine:
         self.current = max(alive, key=lambda alert: (alert["closed_at"] is None, alert["opened_at"]))
         if self.current != before[self.current["alert_id"]]:
             self._keep(self.current)
+        self.retraces = self.current["state"] == "firing"
 
     def step(self, window: dict[str, Any]) -> None:
         """Judge one window."""
@@ -140,8 +142,8 @@ class _Machine:
             return
         self.memory.append(verdict)
         if window["window_start"] < self.start:
-            return
-        if verdict == "breach":
+            self._retrace(verdict, window)
+        elif verdict == "breach":
             self._breach(window)
         elif verdict == "clear":
             self._clear(window)
@@ -155,6 +157,17 @@ class _Machine:
             if alert["opened_at"] >= self.start and alert["alert_id"] not in self.alerts
         ]
         return [alert for alert in (*self.alerts.values(), *withdrawn) if alert["alert_id"] not in beyond]
+
+    def _retrace(self, verdict: str, window: dict[str, Any]) -> None:
+        """Follow a fired alert up to the first judged window: going on with it erased that it had resolved before."""
+        alert = self.current
+        if not self.retraces or alert is None or window["window_start"] <= alert["fired_at"]:
+            return
+        if verdict == "clear" and alert["state"] == "firing" and self.memory.count("clear") >= _NEEDED:
+            self._keep(alert | {"state": "resolved", "closed_at": window["window_start"]})
+        elif verdict == "breach" and alert["state"] == "resolved" and self.memory.count("breach") >= _NEEDED:
+            goes_on = {"state": "firing", "closed_at": None, "last_seen": window["window_start"]}
+            self._keep(alert | _reading(self.rule, window) | goes_on)
 
     def _breach(self, window: dict[str, Any]) -> None:
         begun = window["window_start"]

@@ -238,6 +238,18 @@ def test_a_rule_that_cannot_resolve_is_refused() -> None:
         AlertRule(name="x", value="n", compared="n", threshold=1.0, origin="user", resume=2.0)
 
 
+def test_late_rows_that_take_back_the_reason_to_go_on_leave_the_alert_resolved() -> None:
+    """Fired, resolved by two clear hours of three, gone on with by the last hour; then that hour is corrected."""
+    lows_before = [0.2, 0.2, 0.2, 0.2, 0.2, 0.05, 0.2, 0.05, 0.2]
+    stored = evaluate_alerts(_hours(lows_before), ESTIMATE)
+    assert stored["state"].to_list() == ["firing"]
+    corrected = [*lows_before[:8], 0.09]  # between 80 % of the threshold and the threshold: neither breach nor clear
+    (update,) = evaluate_alerts(_hours(corrected), ESTIMATE, stored, since=START + timedelta(hours=8)).to_dicts()
+    (fresh,) = evaluate_alerts(_hours(corrected), ESTIMATE).to_dicts()
+    assert (update["alert_id"], update["state"]) == (stored["alert_id"].item(), "resolved")
+    assert update["closed_at"] == fresh["closed_at"] == START + timedelta(hours=7)
+
+
 @settings(max_examples=60, deadline=None)
 @given(lows, lows, st.data())
 def test_late_rows_leave_the_alerts_that_judging_everything_afresh_gives(
