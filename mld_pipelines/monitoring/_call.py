@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["batch_size", "combined", "frozen"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["NO_TIME", "batch_size", "combined", "frozen", "rows_of", "stated_time"]
+
+NO_TIME = 2**62
+"""ns since 1970, the year 2116: ahead of every clock, so the row is flagged and carries the time of ingest."""
 
 
 def batch_size(args: Any) -> int:
@@ -34,3 +42,19 @@ def combined(constant: dict[str, Any] | None, metadata: Any) -> Any:
     if metadata is None or constant is None:
         return constant if metadata is None else metadata
     return {**constant, **metadata} if isinstance(metadata, dict) else metadata
+
+
+def rows_of(args: Any) -> int:
+    """Return the number of inputs of a call that could not be logged; 1 where even that cannot be told."""
+    try:
+        return batch_size(args)
+    except Exception:
+        return 1
+
+
+def stated_time(clock: Callable[[], datetime | float] | None) -> int:
+    """Return what a caller's clock says, in ns since 1970, within what 64 bits hold."""
+    stated = time.time() if clock is None else clock()
+    if isinstance(stated, datetime):
+        stated = (stated if stated.tzinfo is not None else stated.replace(tzinfo=UTC)).timestamp()
+    return max(-NO_TIME, min(round(stated * 1e9), NO_TIME))

@@ -8,7 +8,6 @@ import threading
 import time
 import weakref
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from mld_pipelines.adapters import Probe, input_hashes
@@ -24,13 +23,14 @@ from mld_pipelines.capture import (
 )
 from mld_pipelines.exceptions import InvalidInputError, StorageError
 from mld_pipelines.monitoring._background import Background
-from mld_pipelines.monitoring._call import batch_size, combined, frozen
+from mld_pipelines.monitoring._call import NO_TIME, batch_size, combined, frozen, rows_of, stated_time
 from mld_pipelines.monitoring._scoring import ResultScoring
 from mld_pipelines.monitoring._stand_in import StandIn
 from mld_pipelines.records import model_key, normalise_input_ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from mld_pipelines.adapters import CompiledTap, FeatureTap, HeadSearch
     from mld_pipelines.capture import Overflow, Stats, Stream
@@ -41,9 +41,6 @@ _log = logging.getLogger("mld_pipelines.monitoring")
 
 _MAX_BUFFER_BYTES = 64 * 2**20
 """10,000 inferences with 1,000 logits and 512 features: ten seconds of a stalled disk at 1,000 a second."""
-
-_NO_TIME = 2**62
-"""ns since 1970, the year 2116: ahead of every clock, so the row is flagged and carries the time of ingest."""
 
 _ROW_BYTES = 400
 """Bytes of a row beside its vectors: identifiers, times, the objects that hold them."""
@@ -175,16 +172,13 @@ class ClassificationLogger(StandIn):
         except StorageError as error:  # `overflow="block"`: counted already
             self._failed(error)
         except Exception as error:
-            self._recorder.lose("failed", _rows_of(said[0]))
+            self._recorder.lose("failed", rows_of(said[0]))
             self._failed(error)
 
     def _append(  # noqa: PLR0917 - names cost more than places here
         self, output: Any, feature: Any, latency: int, args: Any, request_ids: Any, metadata: Any, hashed: Any
     ) -> None:
-        """Clone what the model returned and append it: all that happens on the caller's thread.
-
-        Every attribute counts: behind a forward pass, with cold caches, each costs 1 to 5 µs of the 50 there are.
-        """
+        """Clone and append, on the caller's thread: behind a forward pass each attribute costs 1 to 5 µs of 50."""
         recorder = self._recorder
         kept, device, ready = None, None, None
         try:
@@ -300,15 +294,11 @@ class ClassificationLogger(StandIn):
             return None
 
     def _event_time(self) -> int:
-        """Return what the caller's clock says, in ns; an hour that no clock can mean stands for the time of ingest."""
         try:
-            stated = self._clock() if self._clock is not None else time.time()
-            if isinstance(stated, datetime):
-                stated = (stated if stated.tzinfo is not None else stated.replace(tzinfo=UTC)).timestamp()
-            return max(-_NO_TIME, min(round(stated * 1e9), _NO_TIME))
+            return stated_time(self._clock)
         except Exception as error:
             self._say("clock", f"the clock failed, the time of ingest is used: {type(error).__name__}: {error}")
-            return _NO_TIME
+            return NO_TIME
 
     def _failed(self, error: Exception) -> None:
         """Note a fault of ours; raise it only in this package's own tests."""
@@ -396,13 +386,6 @@ class ClassificationLogger(StandIn):
 
     def _weights_may_have_changed(self) -> None:
         self._background.fingerprint = None
-
-
-def _rows_of(args: Any) -> int:
-    try:
-        return batch_size(args)
-    except Exception:
-        return 1
 
 
 def _restore(model: Any, names: tuple[str, str, str | None], arguments: dict[str, Any]) -> ClassificationLogger:
