@@ -6,7 +6,9 @@ from datetime import date, datetime
 
 import dagster as dg
 
-__all__ = ["DAYS", "FIRST_DAY", "MODELS", "MODEL_PARTITIONS", "days_of", "is_partition", "range_tags"]
+from mld_pipelines.tables import FIRST_EVENT_DAY
+
+__all__ = ["DAYS", "MODELS", "MODEL_PARTITIONS", "days_of", "is_partition", "range_tags"]
 
 MODEL_PARTITIONS = "model_key"
 """Name of the dynamic partition set, needed to add keys."""
@@ -14,11 +16,8 @@ MODEL_PARTITIONS = "model_key"
 #: One partition per `model_name@version_name`.
 MODELS = dg.DynamicPartitionsDefinition(name=MODEL_PARTITIONS)
 
-FIRST_DAY = date(2020, 1, 1)
-"""First event day that monitoring covers; older events are kept in landing and reported."""
-
 #: One partition per UTC event day; `end_offset=1` makes today exist while it is still filling.
-DAYS = dg.DailyPartitionsDefinition(start_date=FIRST_DAY.isoformat(), timezone="UTC", end_offset=1)
+DAYS = dg.DailyPartitionsDefinition(start_date=FIRST_EVENT_DAY.isoformat(), timezone="UTC", end_offset=1)
 
 _RANGE_START = "dagster/asset_partition_range_start"
 _RANGE_END = "dagster/asset_partition_range_end"
@@ -36,4 +35,4 @@ def days_of(context: dg.AssetExecutionContext) -> list[date]:
 
 def is_partition(day: date, now: datetime) -> bool:
     """Return whether an event day is a partition at a moment: neither before the first day nor in the future."""
-    return FIRST_DAY <= day <= now.date()
+    return FIRST_EVENT_DAY <= day <= now.date()

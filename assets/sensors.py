@@ -15,11 +15,12 @@ import polars as pl
 from assets.cursors import Cursor
 from assets.evaluation import EVALUATION_TABLES, EvaluationConfig
 from assets.jobs import EVALUATION_JOB, MONITORING_JOB, TRACES_JOB
-from assets.partitions import FIRST_DAY, MODEL_PARTITIONS, MODELS, is_partition, range_tags
+from assets.partitions import MODEL_PARTITIONS, MODELS, is_partition, range_tags
 from mld_pipelines import settings
 from mld_pipelines.tables import (
     CATALOGUE,
     EVALUATION_RESULTS,
+    FIRST_EVENT_DAY,
     LANDING_FEEDBACK,
     LANDING_INFERENCES,
     LANDING_MODELS,
@@ -125,11 +126,11 @@ def new_logs(context: dg.SensorEvaluationContext, lake: LakeResource, clock: Clo
     touched = {date.fromisoformat(day) for day in cursor.pending}
     touched |= set(rows[LANDING_INFERENCES.name]["event_day"].unique())
     touched |= set(labelled_days(opened, rows[LANDING_FEEDBACK.name]["request_id"].unique()))
-    if too_old := sorted(day for day in touched if day < FIRST_DAY):
-        context.log.warning(f"events before {FIRST_DAY} stay in landing and are not monitored: {too_old}")
+    if too_old := sorted(day for day in touched if day < FIRST_EVENT_DAY):
+        context.log.warning(f"events before {FIRST_EVENT_DAY} stay in landing and are not monitored: {too_old}")
     ranges = plan_days([day for day in touched if is_partition(day, clock.now())], limit=MAX_REQUESTS)
     pending = sorted(
-        day for day in touched if day >= FIRST_DAY and not any(first <= day <= last for first, last in ranges)
+        day for day in touched if day >= FIRST_EVENT_DAY and not any(first <= day <= last for first, last in ranges)
     )
     return dg.SensorResult(
         run_requests=_ranged("monitoring", ranges, _stamp(cursor.versions)),

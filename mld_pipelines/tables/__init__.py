@@ -25,6 +25,7 @@ from mld_pipelines.tables.evaluation import (
     ISSUE_COLUMNS,
 )
 from mld_pipelines.tables.landing import (
+    FIRST_EVENT_DAY,
     LANDING_FEEDBACK,
     LANDING_INFERENCES,
     LANDING_MODELS,
@@ -77,6 +78,7 @@ __all__ = [
     "EVALUATION_METRICS",
     "EVALUATION_RESULTS",
     "EVALUATION_UNITS",
+    "FIRST_EVENT_DAY",
     "ISSUE_COLUMNS",
     "LANDING_FEEDBACK",
     "LANDING_INFERENCES",

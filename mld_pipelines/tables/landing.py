@@ -11,6 +11,7 @@ from mld_pipelines.tables._rules import AtLeast, Finite, LengthIs, NotBefore, On
 from mld_pipelines.tables._spec import TIMESTAMP, Column, TableSpec
 
 __all__ = [
+    "FIRST_EVENT_DAY",
     "LANDING_FEEDBACK",
     "LANDING_INFERENCES",
     "LANDING_MODELS",
@@ -19,7 +20,7 @@ __all__ = [
     "LANDING_TRACES",
 ]
 
-_FIRST_DAY = date(2020, 1, 1)
+FIRST_EVENT_DAY = date(2020, 1, 1)
 """First day of the monitoring partitions: an earlier event would belong to no window, so its clock is wrong."""
 
 _ARRIVAL = ("stream_id", "seq", "row")
@@ -104,7 +105,7 @@ LANDING_INFERENCES = TableSpec(
         Column("result_name", pl.String, "Result the logger was given"),
         Column("n_epoch", pl.Int64, "Epoch whose fingerprint the model has"),
         Column("event_at", TIMESTAMP, "When the inference happened, by the logger's clock", True),
-        Column("event_day", pl.Date, "UTC day of `event_at`", True, (NotBefore(_FIRST_DAY),)),
+        Column("event_day", pl.Date, "UTC day of `event_at`", True, (NotBefore(FIRST_EVENT_DAY),)),
         Column("clock_skewed", pl.Boolean, "The clock was over 60 s ahead: `event_at` is the ingest time", True),
         Column("latency_ms", pl.Float64, "Wall time of the forward pass, ms", True, (Finite(), AtLeast(0.0))),
         Column("batch_size", pl.Int32, "Inputs in the same call", True, (AtLeast(1),)),

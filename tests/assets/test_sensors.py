@@ -11,10 +11,9 @@ import polars as pl
 import pytest
 
 from assets.definitions import defs as platform
-from assets.partitions import FIRST_DAY
 from mld_pipelines.evaluation import evaluate, promote_result
 from mld_pipelines.lake import Batch
-from mld_pipelines.tables import LANDING_REQUESTS, MONITORING_ALERTS
+from mld_pipelines.tables import FIRST_EVENT_DAY, LANDING_REQUESTS, MONITORING_ALERTS
 from tests.support.traced import MODEL, START, write_feedback, write_inferences, write_receipt, write_trace
 
 
@@ -122,7 +121,7 @@ def test_events_before_the_first_day_are_left_out(lake, tick):
     result = tick("new_logs")
     assert result.run_requests == []
     assert json.loads(result.cursor)["pending"] == []
-    assert date(2020, 1, 1) == FIRST_DAY
+    assert date(2020, 1, 1) == FIRST_EVENT_DAY
 
 
 def test_compaction_touches_no_day(lake, tick):
