@@ -39,7 +39,7 @@ def _data_uri(bars: list[float]) -> str:
     step = 10 if len(bars) <= 12 else 5
     top = max(bars, default=0.0) or 1.0
     width = max(step * len(bars), step)
-    heights = [number(_HEIGHT * bar / top) for bar in bars]
+    heights = [number(bar / top * _HEIGHT) for bar in bars]
     path = "".join(f"M{step * i} {_HEIGHT}v-{height}h{step - 1}V{_HEIGHT}" for i, height in enumerate(heights))
     size = f"width='{4 * width}' height='{3 * _HEIGHT}' viewBox='0 0 {width} {_HEIGHT}'"
     svg = (

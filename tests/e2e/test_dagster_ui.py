@@ -12,7 +12,9 @@ GROUPS = ("estimators", "evaluation", "landing", "maintenance", "monitoring", "t
 
 #: Anchors of the UI that open metadata too long to stand in its table.
 SHOW = "[...document.querySelectorAll('a')].filter(e => e.innerText.trim() === arguments[0])"
-PICTURES = """return [...document.images].filter(i => i.src.startsWith('data:image/svg+xml')).map(
+GLANCES = """return [...document.images].filter(i => i.src.startsWith('data:image/svg+xml,') && i.complete).map(
+    i => ({width: i.naturalWidth, alt: i.alt}))"""
+PICTURES = """return [...document.images].filter(i => i.src.startsWith('data:image/svg+xml;base64')).map(
     i => ({loaded: i.complete, width: i.naturalWidth, height: i.naturalHeight, svg: atob(i.src.split(',')[1])}))"""
 
 CHECKS = """query($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode { assetChecksOrError {
@@ -83,6 +85,8 @@ def test_a_materialisation_shows_its_picture_and_numbers(ui, browser, asset, say
     names = ("Metadata", "picture", "dagster/column_schema", "dagster/uri", "materialized in run")
     shown = ui(f"/assets/{asset}?view=events", *names, pattern=r"delta_version\s+\d+")
     assert re.search(r"dagster/partition_row_count\s+[1-9]", shown), shown
+    glance = browser.wait(lambda: browser.script(GLANCES), "the small picture that stands in place")
+    assert [one for one in glance if one["width"] > 0], glance
     picture = picture_of(browser)
     browser.shoot("picture-" + asset.replace("/", "-"))
     assert picture["width"] > 50
