@@ -1,0 +1,202 @@
+"""Outputs of the trained models on clean and on corrupted inputs, kept in the build folder between runs."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mld_pipelines.stress import StressSet
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from benchmarks.estimation._datasets import Dataset
+    from benchmarks.estimation._networks import Network
+
+__all__ = ["ModelOutputs", "Outputs", "Protocol", "outputs_of"]
+
+_CACHE = Path(__file__).resolve().parents[2] / "build" / "estimation"
+_SOURCES = ("_datasets.py", "_networks.py", "_corruptions.py", "_generation.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """How large a run is.
+
+    Attributes:
+        severities: Of the corrupted held-out inputs.
+        stress_inputs: Reference inputs that the stress pass copies.
+        epochs: None trains as long as the protocol says.
+        held_out: Most held-out units; None keeps all.
+    """
+
+    severities: tuple[int, ...] = (1, 2, 3, 4, 5)
+    stress_inputs: int = 400
+    epochs: int | None = None
+    held_out: int | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outputs:
+    """What a model made of some inputs: features (N, d), logits (N, K), labels (N,)."""
+
+    features: NDArray[np.float32]
+    logits: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def errors(self) -> NDArray[np.bool_]:
+        """True where the prediction is wrong, `(N,)`."""
+        return np.asarray(self.logits.argmax(axis=1) != self.labels)
+
+    def take(self, rows: NDArray[np.integer] | slice) -> Outputs:
+        """The units at these rows."""
+        return Outputs(self.features[rows], self.logits[rows], self.labels[rows])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelOutputs:
+    """One model's outputs.
+
+    Attributes:
+        name: Kind and seed, e.g. `p0`.
+        weight: Of the last layer, `(K, d)`.
+        bias: `(K,)`.
+        train: Training units.
+        reference: Reference units.
+        held_out: Clean units of the windows.
+        corrupted: The held-out units under every kind and severity.
+        copies: The stress pass: `copied_rows` of the reference under every kind at severities 1, 3 and 5.
+        copied_rows: Reference rows, `(v,)`.
+        planted: What was planted in each held-out unit, or None.
+        seconds: CPU time of training and running; 0 when read from the build folder.
+    """
+
+    name: str
+    weight: NDArray[np.float64]
+    bias: NDArray[np.float64]
+    train: Outputs
+    reference: Outputs
+    held_out: Outputs
+    corrupted: dict[StressSet, Outputs]
+    copies: dict[StressSet, Outputs]
+    copied_rows: NDArray[np.int64]
+    planted: NDArray[np.int64] | None
+    seconds: float = 0.0
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """Corruption families."""
+        return tuple(sorted({one.family for one in self.corrupted}))
+
+
+def outputs_of(name: str, protocol: Protocol) -> ModelOutputs:
+    """Train a model and run it on everything, or read what an earlier run of the same code left.
+
+    Args:
+        name: Kind and seed.
+        protocol: Sizes.
+    """
+    path = _CACHE / f"{name}-{_digest(protocol)}.npz"
+    if path.exists():
+        with np.load(path) as stored:
+            return _unpack(name, dict(stored), seconds=0.0)
+    began = time.process_time()
+    arrays = _generate(name, protocol)
+    _CACHE.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part.npz")
+    np.savez(part, **arrays)
+    part.replace(path)
+    return _unpack(name, arrays, seconds=time.process_time() - began)
+
+
+def _digest(protocol: Protocol) -> str:
+    """Twelve digits that change with the code that makes the outputs, the stress families and the sizes."""
+    import torch
+
+    import mld_pipelines.stress
+
+    folders = [(Path(__file__).parent, _SOURCES), (Path(mld_pipelines.stress.__file__).parent, None)]
+    state = hashlib.sha256(f"{protocol} {torch.__version__}".encode())
+    for folder, names in folders:
+        for source in sorted(folder.glob("*.py")):
+            if names is None or source.name in names:
+                state.update(source.read_bytes())
+    return state.hexdigest()[:12]
+
+
+def _generate(name: str, protocol: Protocol) -> dict[str, NDArray[np.generic]]:
+    from benchmarks.estimation._corruptions import STRESS_SEVERITIES, chosen_rows, corrupted, families_of
+    from benchmarks.estimation._datasets import load
+    from benchmarks.estimation._networks import train
+
+    kind, seed = name[0], int(name[1:])
+    data = load(kind, seed)
+    network = train(kind, data, seed=seed, epochs=protocol.epochs)
+    held_out = np.arange(data.splits["held_out"].start, len(data.labels))[: protocol.held_out]
+    rows = np.array(chosen_rows(data.n_reference, n=protocol.stress_inputs))
+    head = network.head
+    arrays: dict[str, NDArray[np.generic]] = {
+        "weight": head.weight.detach().numpy().astype(np.float64),
+        "bias": head.bias.detach().numpy().astype(np.float64),
+        "copied_rows": rows,
+    }
+    if data.planted is not None:
+        arrays["planted"] = data.planted[held_out]
+    splits = {"train": np.arange(data.n_train), "reference": data.n_train + np.arange(data.n_reference)}
+    for part, chosen in {**splits, "held_out": held_out}.items():
+        _put(arrays, part, network, data, chosen, data.inputs[chosen])
+    families = families_of(data)
+    for place, chosen, severities in (
+        ("corrupted", held_out, protocol.severities),
+        ("copies", data.n_train + rows, STRESS_SEVERITIES),
+    ):
+        seed_of_place = 1 if place == "corrupted" else 0
+        for one, values in corrupted(families, data.inputs[chosen], severities=severities, seed=seed_of_place):
+            _put(arrays, f"{place}/{one.family}/{one.kind}/{one.severity}", network, data, chosen, values)
+    return arrays
+
+
+def _put(
+    arrays: dict[str, NDArray[np.generic]],
+    name: str,
+    network: Network,
+    data: Dataset,
+    rows: NDArray[np.integer],
+    inputs: NDArray[np.float32],
+) -> None:
+    from benchmarks.estimation._networks import run
+
+    arrays[f"{name}|features"], arrays[f"{name}|logits"] = run(network, inputs)
+    arrays[f"{name}|labels"] = data.labels[rows]
+
+
+def _unpack(name: str, arrays: dict[str, NDArray[np.generic]], *, seconds: float) -> ModelOutputs:
+    def part(place: str) -> Outputs:
+        return Outputs(*(arrays[f"{place}|{column}"] for column in ("features", "logits", "labels")))
+
+    def sets(place: str) -> dict[StressSet, Outputs]:
+        found = [key.split("|")[0] for key in arrays if key.startswith(f"{place}/") and key.endswith("|labels")]
+        return {StressSet(path.split("/")[1], path.split("/")[2], int(path.split("/")[3])): part(path) for path in found}
+
+    return ModelOutputs(
+        name=name,
+        weight=arrays["weight"],
+        bias=arrays["bias"],
+        train=part("train"),
+        reference=part("reference"),
+        held_out=part("held_out"),
+        corrupted=sets("corrupted"),
+        copies=sets("copies"),
+        copied_rows=arrays["copied_rows"],
+        planted=arrays.get("planted"),
+        seconds=seconds,
+    )
