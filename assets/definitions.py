@@ -13,7 +13,7 @@ from assets.maintenance import MAINTENANCE
 from assets.monitoring import monitoring_alerts, monitoring_codes, monitoring_scored, monitoring_windows
 from assets.schedules import SCHEDULES
 from assets.sensors import SENSORS
-from assets.traces import traces_inputs
+from assets.traces import traces_inputs, traces_stress
 from assets.tracing import trace_model
 from resources import ClockResource, LakeResource, PoolResource
 
@@ -23,6 +23,7 @@ defs = dg.Definitions(
     assets=[
         *LANDING,
         traces_inputs,
+        traces_stress,
         evaluation_tables,
         monitoring_scored,
         monitoring_windows,

@@ -20,6 +20,7 @@ RETRY = dg.RetryPolicy(max_retries=2, delay=2.0, backoff=dg.Backoff.EXPONENTIAL)
 #: Tables that an asset reads; columns of the same name are its column lineage.
 SOURCES: dict[str, tuple[str, ...]] = {
     "traces/inputs": ("landing/traces", "landing/receipts"),
+    "traces/stress": ("landing/stress", "landing/receipts"),
     "evaluation/units": ("traces/inputs", "landing/models", "landing/inferences", "landing/feedback"),
     "evaluation/metrics": ("traces/inputs", "landing/models"),
     "evaluation/issues": ("traces/inputs", "landing/models"),

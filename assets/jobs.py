@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import dagster as dg
 
-__all__ = ["EVALUATION_JOB", "JOBS", "MAINTENANCE_JOB", "MONITORING_JOB", "QUALITY_JOB", "TRACES_JOB"]
+__all__ = [
+    "EVALUATION_JOB",
+    "JOBS",
+    "MAINTENANCE_JOB",
+    "MONITORING_JOB",
+    "QUALITY_JOB",
+    "STRESS_TRACES_JOB",
+    "TRACES_JOB",
+]
 
 #: Deduplicates a model's traces and checks them: a failed contract blocks the evaluation of a new model.
 TRACES_JOB = dg.define_asset_job(
     "traces",
-    selection=dg.AssetSelection.groups("traces"),
+    selection=dg.AssetSelection.assets(["traces", "inputs"]),
     description="Promote a model's traces.",
+)
+
+STRESS_TRACES_JOB = dg.define_asset_job(
+    "stress_traces",
+    selection=dg.AssetSelection.assets(["traces", "stress"]),
+    description="Promote a model's stressed copies.",
 )
 
 EVALUATION_JOB = dg.define_asset_job(
@@ -39,4 +53,4 @@ QUALITY_JOB = dg.define_asset_job(
     description="Run every quality suite on the newest part of its table.",
 )
 
-JOBS = [TRACES_JOB, EVALUATION_JOB, MONITORING_JOB, MAINTENANCE_JOB, QUALITY_JOB]
+JOBS = [TRACES_JOB, STRESS_TRACES_JOB, EVALUATION_JOB, MONITORING_JOB, MAINTENANCE_JOB, QUALITY_JOB]

@@ -1,4 +1,4 @@
-"""Silver traces of a model: the last write of every traced input."""
+"""Silver traces of a model: the last write of every traced input, and of every stressed copy."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ import polars as pl
 from assets.graph import RETRY, declare, writer_pool
 from assets.partitions import MODELS
 from assets.reports import drawings
-from mld_pipelines.tables import TRACES_INPUTS
+from mld_pipelines.tables import TRACES_INPUTS, TRACES_STRESS
 from resources import LakeResource, numbers, provenance
 
-__all__ = ["traces_inputs"]
+__all__ = ["traces_inputs", "traces_stress"]
 
 
 @dg.multi_asset(
@@ -40,5 +40,35 @@ def traces_inputs(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.M
         metadata={
             **drawings(chart, "traced inputs per dataset", datasets["inputs"].to_list()),
             **numbers({"superseded": promotion.superseded, "changed_inputs": promotion.changed_inputs}),
+        },
+    )
+
+
+@dg.multi_asset(
+    name="traces_stress",
+    specs=[declare("traces/stress")],
+    partitions_def=MODELS,
+    pool=writer_pool("traces/stress"),
+    retry_policy=RETRY,
+)
+def traces_stress(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[Any]:
+    """Deduplicate the finished stress passes of one model."""
+    from mld_pipelines import evaluation
+    from mld_pipelines.figures import bar_chart
+
+    opened, model_key = lake.open(), context.partition_key
+    promotion = evaluation.promote_stress(opened, model_key, provenance=provenance(context.run.run_id))
+    rows = opened.scan(TRACES_STRESS, model_key=model_key)
+    families = rows.group_by("family").agg(pl.len().alias("copies")).sort("family").collect()
+    chart = bar_chart(families, label="family", value="copies", title="Stressed copies", is_share=False)
+    return lake.result(
+        TRACES_STRESS,
+        version=promotion.version,
+        rows=promotion.rows,
+        frame=rows.head(10).collect(),
+        scope="partition",
+        metadata={
+            **drawings(chart, "stressed copies per family", families["copies"].to_list()),
+            **numbers({"superseded": promotion.superseded}),
         },
     )

@@ -115,6 +115,11 @@ def _narrow_rows(lake: Lake, model_key: str) -> pl.DataFrame:
 
 def _latest_receipts(lake: Lake, model_key: str) -> pl.DataFrame:
     receipts = lake.scan(LANDING_RECEIPTS, model_key=model_key).filter(pl.col("purpose") == "trace").collect()
+    return latest_by_stream(receipts)
+
+
+def latest_by_stream(receipts: pl.DataFrame) -> pl.DataFrame:
+    """Return how far each stream is finished, and how it ended, by dataset and epoch."""
     return (
         receipts.sort("completed_at", "seq")
         .group_by("stream_id", *_POPULATION)

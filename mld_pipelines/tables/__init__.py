@@ -40,6 +40,7 @@ from mld_pipelines.tables.monitoring import (
     MONITORING_WINDOWS,
 )
 from mld_pipelines.tables.ops import OPS_MODELS, OPS_PINS, OPS_PROMOTIONS, OPS_QUALITY, OPS_QUARANTINE
+from mld_pipelines.tables.stress import LANDING_STRESS, TRACES_STRESS
 from mld_pipelines.tables.traces import TRACES_INPUTS
 
 #: Every table of the lake by name, in the order data flows.
@@ -48,11 +49,13 @@ CATALOGUE: dict[str, TableSpec] = {
     for spec in (
         LANDING_MODELS,
         LANDING_TRACES,
+        LANDING_STRESS,
         LANDING_RECEIPTS,
         LANDING_INFERENCES,
         LANDING_FEEDBACK,
         LANDING_REQUESTS,
         TRACES_INPUTS,
+        TRACES_STRESS,
         EVALUATION_UNITS,
         EVALUATION_METRICS,
         EVALUATION_ISSUES,
@@ -85,6 +88,7 @@ __all__ = [
     "LANDING_MODELS",
     "LANDING_RECEIPTS",
     "LANDING_REQUESTS",
+    "LANDING_STRESS",
     "LANDING_TRACES",
     "MONITORING_ALERTS",
     "MONITORING_CODES",
@@ -99,6 +103,7 @@ __all__ = [
     "TASKS",
     "TIMESTAMP",
     "TRACES_INPUTS",
+    "TRACES_STRESS",
     "VECTOR",
     "AtLeast",
     "Between",
