@@ -15,7 +15,7 @@ from mld_pipelines.capture._calls import (
 )
 from mld_pipelines.capture._columns import Columns, to_frame
 from mld_pipelines.capture._commit import Moved, commit_spool
-from mld_pipelines.capture._forks import can_use_frames
+from mld_pipelines.capture._forks import can_use_frames, renewed_in_children
 from mld_pipelines.capture._host import host_copies
 from mld_pipelines.capture._labels import class_labels
 from mld_pipelines.capture._metadata import metadata_rows
@@ -27,6 +27,7 @@ from mld_pipelines.capture._sink import Delivery, EmbeddedSink, Sink, open_sink
 from mld_pipelines.capture._spool import Spool
 from mld_pipelines.capture._stats import Stats
 from mld_pipelines.capture._stream import Stream, microseconds
+from mld_pipelines.capture._stress_calls import StressCall, StressEncoder
 
 __all__ = [
     "CallContext",
@@ -47,6 +48,8 @@ __all__ = [
     "SpooledStream",
     "Stats",
     "Stream",
+    "StressCall",
+    "StressEncoder",
     "TraceCall",
     "TraceEncoder",
     "can_use_frames",
@@ -63,6 +66,7 @@ __all__ = [
     "microseconds",
     "model_row",
     "open_sink",
+    "renewed_in_children",
     "replay",
     "spooled_streams",
     "to_frame",

@@ -23,7 +23,14 @@ _log = logging.getLogger("mld_pipelines.capture")
 _GROUP_BYTES = 64 * 2**20
 """Largest group of segments in one commit: bounds memory; 64 MiB commit in about half a second."""
 
-_TABLES = ("landing/models", "landing/traces", "landing/inferences", "landing/feedback", "landing/receipts")
+_TABLES = (
+    "landing/models",
+    "landing/traces",
+    "landing/stress",
+    "landing/inferences",
+    "landing/feedback",
+    "landing/receipts",
+)
 """Order of delivery: a receipt never precedes its rows."""
 
 

@@ -14,7 +14,7 @@ from mld_pipelines.capture._locks import forget_locks
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Forkable", "can_use_frames", "register"]
+__all__ = ["Forkable", "can_use_frames", "renewed_in_children"]
 
 
 class Forkable(Protocol):
@@ -33,8 +33,8 @@ threads: its first frame operation waits for ever (measured: `group_by` in the p
 _state = {"pools_lost": False, "before": False}
 
 
-def register(living: Forkable) -> None:
-    """Renew an object in every child forked from now on."""
+def renewed_in_children(living: Forkable) -> None:
+    """Have an object renewed in every child forked from now on; it may be forgotten meanwhile."""
     _living.add(living)
 
 

@@ -82,7 +82,7 @@ class Recorder:
         self._begin(stream_id)
         if stream_id is not None:
             _ = self.stream.folder  # a second sender of the same stream is refused now, not after the first call
-        _forks.register(self)
+        _forks.renewed_in_children(self)
         _recorders.add(self)
 
     def _begin(self, stream_id: str | None) -> None:
@@ -97,6 +97,7 @@ class Recorder:
         self.books = threading.Lock()
         self.is_closed = False
         self._largest = 1
+        self._sure = 0
         self._thinned = 0
         self._worker: Worker | None = None
         self._start_lock = threading.Lock()
@@ -126,15 +127,22 @@ class Recorder:
         Raises:
             StorageError: Only with `overflow="block"`: the buffer is full and the spool cannot be written.
         """
+        items = self.items
+        if len(items) < self._sure and size <= self._largest:  # behind a forward pass each attribute costs 1 µs
+            items.append((rows, size, payload))  # counted where it leaves
+        else:
+            self._put_with_care(payload, rows, size)
+
+    def _put_with_care(self, payload: Any, rows: int, size: int) -> None:
+        """Keep a payload after looking: it is the first, or the largest so far, or the buffer may be full or closed."""
+        self._largest = max(self._largest, size)
+        self._sure = self.max_buffer_bytes // self._largest
         if self.is_closed:
+            self._sure = 0  # after is_closed was read: `close` sets them in the other order
             self.lose("closed", rows, size)
             return
-        self._largest = max(self._largest, size)
-        items = self.items
-        if len(items) * self._largest >= self.max_buffer_bytes and not self._has_room(rows, size):
-            return
-        items.append((rows, size, payload))  # counted where it leaves: behind a forward pass a counter costs 5 µs
-        if self._worker is None:
+        if len(self.items) < self._sure or self._has_room(rows, size):
+            self.items.append((rows, size, payload))
             _ = self.worker
 
     def send(self, table: str, columns: Columns, rows: int = 1) -> None:
@@ -239,6 +247,7 @@ class Recorder:
         """Flush, stop the thread and give the stream up; return whether everything is stored."""
         is_stored = self.flush(timeout)
         self.is_closed = True
+        self._sure = 0
         if self._worker is not None:
             self._worker.stop(timeout)
         self.stream.close()
@@ -247,6 +256,7 @@ class Recorder:
     def abandon(self) -> None:
         """Say that nobody will call again: the thread delivers what is there and ends (no lock, no I/O here)."""
         self.is_closed = True
+        self._sure = 0
 
     @property
     def problem(self) -> str | None:

@@ -72,6 +72,10 @@ class Stream:
         """Return the number of the last batch of a table, −1 before the first."""
         return self._next.get(table, 0) - 1
 
+    def skip_to(self, table: str, seq: int) -> None:
+        """Number the next batch of a table `seq`: those before it are stored."""
+        self._next[table] = seq
+
     def segment(self, table: str, lengths: Sequence[int], columns: Columns) -> Segment:
         """Number consecutive batches of the same shape as one segment.
 

@@ -64,6 +64,7 @@ LANDING_RECEIPTS = TableSpec(
         Column("weights_changed", pl.Boolean, "The weights changed while this dataset was traced", True),
         Column("note", pl.String, "What a reader should know, e.g. quarantined batches"),
         Column("completed_at", TIMESTAMP, "When the trace was declared complete", True),
+        Column("source", pl.String, "Registered model and dataset of a run by the platform, as a JSON object"),
     ),
     key=("stream_id", "purpose", "dataset_type", "n_epoch"),
     partition_by=("ingest_day",),

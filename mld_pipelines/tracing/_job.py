@@ -69,6 +69,14 @@ class TraceJob:
         parts += [part for entry in (self.model, self.dataset) for part in (entry.factory, dict(entry.params))]
         return "run-" + hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
+    @property
+    def source(self) -> str:
+        """What a later pass over the same inputs needs, for the receipt: JSON."""
+        return json.dumps(
+            {"model": self.model.name, "dataset": self.dataset.name, "batch_size": self.batch_size, "seed": self.seed},
+            sort_keys=True,
+        )
+
     def worker(self, policy: PoolPolicy) -> WorkerSpec:
         """Return the name of the worker and its parameters."""
         return WorkerSpec(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ import polars as pl
 from mld_pipelines import __version__
 from mld_pipelines.capture import TraceCall, microseconds, to_frame
 from mld_pipelines.lake import Batch
-from mld_pipelines.tables import LANDING_MODELS, LANDING_TRACES, OPS_QUARANTINE
+from mld_pipelines.tables import LANDING_MODELS, OPS_QUARANTINE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from mld_pipelines.tables import TableSpec
     from mld_pipelines.tracing._job import TraceJob
 
-__all__ = ["TraceWriter", "deliver"]
+__all__ = ["BatchWriter", "TraceWriter", "deliver"]
 
 _FLUSH_BYTES = 32 * 2**20
 """Rows held before a commit: a Delta commit costs 10-30 ms, and files of 32 MB need no compaction soon."""
@@ -56,9 +57,9 @@ def deliver(spec: TableSpec, rows: int, columns: Columns, *, stream_id: str, seq
     return to_frame(spec, rows, delivery | columns)
 
 
-@dataclass(slots=True)
-class TraceWriter:
-    """Takes results in any order and commits them in the order of the dataset.
+@dataclass(slots=True, kw_only=True)
+class BatchWriter(ABC):
+    """Takes results in any order and commits them in the order of the batches.
 
     `Lake.commit_once` remembers the highest batch number of a stream, so batches must be committed in order; a result
     that comes early waits here. A failed batch becomes one row of `ops/quarantine`, committed before any later batch,
@@ -66,10 +67,9 @@ class TraceWriter:
 
     Attributes:
         lake: Where to write.
-        job: Whose rows these are.
-        items: Size of the dataset.
+        spec: Landing table of the rows.
+        model_key: Model of the rows.
         stream_id: Stream of the rows.
-        encoder: Makes rows of calls, as the tracer's does.
         provenance: Written with every commit.
         next_seq: First batch that is not committed yet.
         fingerprints: Fingerprints of the weights seen.
@@ -77,10 +77,9 @@ class TraceWriter:
     """
 
     lake: Lake
-    job: TraceJob
-    items: int
+    spec: TableSpec
+    model_key: str
     stream_id: str
-    encoder: TraceEncoder
     provenance: Provenance | None = None
     next_seq: int = 0
     fingerprints: set[str] = field(default_factory=set)
@@ -89,6 +88,14 @@ class TraceWriter:
     _rows: list[Batch] = field(default_factory=list)
     _quarantine: list[Batch] = field(default_factory=list)
     _bytes: int = 0
+
+    @abstractmethod
+    def encode(self, seq: int, /, columns: Mapping[str, NDArray[Any]]) -> tuple[int, Columns]:
+        """Return the number of rows a batch makes, and their columns."""
+
+    @abstractmethod
+    def content(self, seq: int) -> str:
+        """Return in words what a batch holds."""
 
     def take(self, seq: int, result: BatchResult) -> None:
         """Take the result of a batch; commit when enough rows are together."""
@@ -106,7 +113,7 @@ class TraceWriter:
         if self._quarantine:
             self.lake.commit_once(OPS_QUARANTINE, self._quarantine, provenance=self.provenance)
         if self._rows:
-            self.lake.commit_once(LANDING_TRACES, self._rows, provenance=self.provenance)
+            self.lake.commit_once(self.spec, self._rows, provenance=self.provenance)
         self._rows, self._quarantine, self._bytes = [], [], 0
 
     def _release(self, seq: int, result: BatchResult) -> None:
@@ -115,41 +122,21 @@ class TraceWriter:
             # its own mark: the lake quarantines single rows of this stream too
             self._quarantine.append(Batch(f"{self.stream_id}#batches", seq, self._failure(seq, result)))
             return
-        frame = self._frame(seq, result.columns)
+        rows, columns = self.encode(seq, result.columns)
+        frame = deliver(self.spec, rows, columns, stream_id=self.stream_id, seq=seq)
         self._bytes += int(frame.estimated_size())
         self._rows.append(Batch(self.stream_id, seq, frame))
 
-    def _frame(self, seq: int, columns: Mapping[str, NDArray[Any]]) -> pl.DataFrame:
-        call = TraceCall(
-            scores=columns["scores"],
-            feature=columns.get("feature"),
-            labels=columns["labels"],
-            input_ids=columns["input_ids"].tolist(),
-            hashes=columns["hashes"].tolist(),
-            dataset_type=self.job.dataset_type,
-            n_epoch=self.job.n_epoch,
-            captured_at=int(columns["captured_at"][0]),
-            fingerprint=str(columns["fingerprint"][0]),
-            path=str(columns["path"][0]),
-            feature_layer=str(columns["feature_layer"][0]) or None,
-            metadata=None,
-            input_uris=None,
-        )
-        ((_, encoded),) = self.encoder([call])
-        return deliver(LANDING_TRACES, len(call.labels), encoded, stream_id=self.stream_id, seq=seq)
-
     def _failure(self, seq: int, result: BatchResult) -> pl.DataFrame:
         now = datetime.now(UTC)
-        start, stop = self.job.ranges(self.items)[seq]
         row = {
             "stream_id": self.stream_id,
             "seq": seq,
             "row": -1,
-            "table": LANDING_TRACES.name,
-            "model_key": self.job.model.model_key,
+            "table": self.spec.name,
+            "model_key": self.model_key,
             "rule": "batch|worker",
-            "reason": f"items {start} to {stop - 1} of {self.job.dataset_type!r}, given up "
-            f"after {result.attempts} attempts: {result.reason}",
+            "reason": f"{self.content(seq)}, given up after {result.attempts} attempts: {result.reason}",
             "quarantined_at": now,
             "ingest_day": now.date(),
         }
@@ -167,3 +154,43 @@ class TraceWriter:
         frame = deliver(LANDING_MODELS, 1, row, stream_id=self.stream_id, seq=len(self.fingerprints))
         self.lake.commit_once(LANDING_MODELS, [Batch(stream, 0, frame)], provenance=self.provenance)
         self.fingerprints.add(fingerprint)
+
+
+@dataclass(slots=True, kw_only=True)
+class TraceWriter(BatchWriter):
+    """Writes the batches of a trace run.
+
+    Attributes:
+        job: Whose rows these are.
+        items: Size of the dataset.
+        encoder: Makes rows of calls, as the tracer's does.
+    """
+
+    job: TraceJob
+    items: int
+    encoder: TraceEncoder
+
+    def encode(self, _seq: int, /, columns: Mapping[str, NDArray[Any]]) -> tuple[int, Columns]:
+        """See `BatchWriter.encode`."""
+        call = TraceCall(
+            scores=columns["scores"],
+            feature=columns.get("feature"),
+            labels=columns["labels"],
+            input_ids=columns["input_ids"].tolist(),
+            hashes=columns["hashes"].tolist(),
+            dataset_type=self.job.dataset_type,
+            n_epoch=self.job.n_epoch,
+            captured_at=int(columns["captured_at"][0]),
+            fingerprint=str(columns["fingerprint"][0]),
+            path=str(columns["path"][0]),
+            feature_layer=str(columns["feature_layer"][0]) or None,
+            metadata=None,
+            input_uris=None,
+        )
+        ((_, encoded),) = self.encoder([call])
+        return len(call.labels), encoded
+
+    def content(self, seq: int) -> str:
+        """See `BatchWriter.content`."""
+        start, stop = self.job.ranges(self.items)[seq]
+        return f"items {start} to {stop - 1} of {self.job.dataset_type!r}"

@@ -84,7 +84,17 @@ def trace_run(
     stream_id = job.stream_id(run_key)
     mark = lake.mark(LANDING_TRACES, stream_id) if run_key is not None else None
     known = 0 if mark is None else mark + 1
-    writer = TraceWriter(lake, job, items, stream_id, TraceEncoder(job.identity), provenance, next_seq=known)
+    writer = TraceWriter(
+        lake=lake,
+        spec=LANDING_TRACES,
+        model_key=job.model.model_key,
+        stream_id=stream_id,
+        provenance=provenance,
+        next_seq=known,
+        job=job,
+        items=items,
+        encoder=TraceEncoder(job.identity),
+    )
     backend, workers = _run_batches(job, policy, writer, progress=progress)
     receipt = _complete(lake, job, writer)
     report = TraceRunReport(
@@ -150,6 +160,7 @@ def _complete(lake: Lake, job: TraceJob, writer: TraceWriter) -> dict[str, Any]:
         "weights_changed": len(fingerprints) > 1,
         "note": _note(writer, batches, missing),
         "completed_at": microseconds(),
+        "source": job.source,
     }
     frame = deliver(LANDING_RECEIPTS, 1, receipt, stream_id=writer.stream_id, seq=0)
     lake.commit_once(LANDING_RECEIPTS, [Batch(writer.stream_id, 0, frame)], provenance=writer.provenance)

@@ -126,7 +126,7 @@ def test_a_run_records_what_a_tracer_records(lake, tmp_path, monkeypatch):
     )
     drop = (*ARRIVAL[:-1], "first_seen")
     assert_frame_equal(lake.read(LANDING_MODELS).drop(drop), traced.read(LANDING_MODELS).drop(drop))
-    drop = (*ARRIVAL[:-1], "completed_at")
+    drop = (*ARRIVAL[:-1], "completed_at", "source")
     assert_frame_equal(lake.read(LANDING_RECEIPTS).drop(drop), traced.read(LANDING_RECEIPTS).drop(drop))
 
 
