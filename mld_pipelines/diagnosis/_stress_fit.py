@@ -21,8 +21,8 @@ from mld_pipelines.diagnosis._window_estimate import (
     DISAGREEMENT_SHARE,
     SCALE_FLOOR,
     SHIFT_SHARE,
-    _combine,
-    _opinions,
+    combine_opinions,
+    window_opinions,
 )
 from mld_pipelines.exceptions import InvalidInputError
 
@@ -243,10 +243,10 @@ def _tabulate(
         state = window_state(
             reference, error_proba=units.error_proba, confidence=confidence[window.rows], codes=units.codes
         )
-        opinions = _opinions(state, reference)
+        opinions = window_opinions(state, reference)
         stress = stress_window_state(baseline, units, stressed_proba=np.zeros(len(units)))
         columns.append(window_columns(state, stress, opinions, baseline))
-        default, spread = _combine(opinions, state, reference)
+        default, spread = combine_opinions(opinions, state, reference)
         defaults.append(default)
         spreads.append(spread)
     return _Table(

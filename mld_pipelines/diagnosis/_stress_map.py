@@ -15,9 +15,9 @@ from mld_pipelines.diagnosis._stress_state import StressWindowState, WindowBasel
 from mld_pipelines.diagnosis._window_estimate import (
     MIN_UNITS_FOR_ALERT,
     MIN_UNITS_FOR_ATC,
-    _combine,
-    _interval,
+    combine_opinions,
     estimate_window,
+    window_interval,
 )
 from mld_pipelines.exceptions import CorruptArtifactError, InvalidInputError
 
@@ -186,9 +186,9 @@ def estimate_stressed_window(
     if plain.opinions is None or state.n < MIN_UNITS_FOR_ATC or window_map.blend_weight == 0.0:
         return plain
     columns = window_columns(state, stress, plain.opinions, window_map.baseline)
-    default, spread = _combine(plain.opinions, state, verified)
+    default, spread = combine_opinions(plain.opinions, state, verified)
     log_odds = window_map.ridge.log_odds(columns[np.newaxis])
     rate = float(blend(np.array([default]), log_odds, window_map.blend_weight)[0])
-    low, high = _interval(rate, spread, state, verified, level=level)
+    low, high = window_interval(rate, spread, state, verified, level=level)
     is_alert = state.n >= MIN_UNITS_FOR_ALERT and low > verified.base_rate
     return replace(plain, error_rate=rate, low=low, high=high, is_alert=is_alert)

@@ -14,7 +14,7 @@ from mld_pipelines.exceptions import InvalidInputError
 if TYPE_CHECKING:
     from mld_pipelines.diagnosis._window import WindowReference, WindowState
 
-__all__ = ["Opinions", "WindowEstimate", "estimate_window"]
+__all__ = ["Opinions", "WindowEstimate", "combine_opinions", "estimate_window", "window_interval", "window_opinions"]
 
 #: Factors of the 90 % half-width at other levels: a convention (docs/method.md#interval).
 LEVEL_FACTORS = dict(zip(LEVELS, (0.79, 1.0, 1.3), strict=True))
@@ -102,9 +102,9 @@ def estimate_window(state: WindowState, reference: WindowReference, *, level: fl
             error_rate=None, low=None, high=None, level=level, n=0, opinions=None, badges=badges, is_alert=False,
             is_outside=False,
         )  # fmt: skip
-    opinions = _opinions(state, reference)
-    rate, spread = _combine(opinions, state, reference)
-    low, high = _interval(rate, spread, state, reference, level=level)
+    opinions = window_opinions(state, reference)
+    rate, spread = combine_opinions(opinions, state, reference)
+    low, high = window_interval(rate, spread, state, reference, level=level)
     is_outside = _is_outside(state, reference)
     return WindowEstimate(
         error_rate=rate,
@@ -119,7 +119,8 @@ def estimate_window(state: WindowState, reference: WindowReference, *, level: fl
     )
 
 
-def _opinions(state: WindowState, reference: WindowReference) -> Opinions:
+def window_opinions(state: WindowState, reference: WindowReference) -> Opinions:
+    """What each estimate says alone about a window that is not empty."""
     has_codes = bool(state.code_counts)
     weighted = np.dot(state.code_counts, reference.code_rates) if has_codes else 0.0
     return Opinions(
@@ -132,8 +133,8 @@ def _opinions(state: WindowState, reference: WindowReference) -> Opinions:
     )
 
 
-def _combine(opinions: Opinions, state: WindowState, reference: WindowReference) -> tuple[float, float]:
-    """The estimate and D, the range of the opinions it rests on."""
+def combine_opinions(opinions: Opinions, state: WindowState, reference: WindowReference) -> tuple[float, float]:
+    """The default estimate and D, the range of the opinions it rests on."""
     if reference.n_errors == reference.n_ref:  # mirrored prior mode: nothing right has been seen
         rate = (reference.n_ref + 0.5) / (reference.n_ref + 1.0)
         return rate, abs(opinions.mean_ep - opinions.atc_mc)
@@ -143,7 +144,7 @@ def _combine(opinions: Opinions, state: WindowState, reference: WindowReference)
     return max(opinions.mean_ep, opinions.atc_ep), max(three) - min(three)
 
 
-def _interval(
+def window_interval(
     rate: float, spread: float, state: WindowState, reference: WindowReference, *, level: float
 ) -> tuple[float, float]:
     """`rate ± q·s`, `s² = p(1−p)(1/n + 1/n_ref) + (0.25 D)² + (0.2 (p − r0))² + 0.004²`, clipped to [0, 1]."""
