@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from mld_pipelines.diagnosis._categories import RECESSIVE
-from mld_pipelines.diagnosis._codebook import UNCODED
+from mld_pipelines.diagnosis._codebook import UNCODED, UNSEEN_INDEX
+from mld_pipelines.diagnosis._stress_state import StressWindowState
+from mld_pipelines.diagnosis._stress_units import window_units
 from mld_pipelines.diagnosis._temperature import tempered_confidence
+from mld_pipelines.diagnosis._window import window_state
 from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.metrics import unit_statistics
 
@@ -20,11 +23,14 @@ if TYPE_CHECKING:
 
     from mld_pipelines.diagnosis._codebook import CodeAssignment, Codebook
     from mld_pipelines.diagnosis._estimator import ErrorEstimator
-    from mld_pipelines.diagnosis._window import WindowReference
+    from mld_pipelines.diagnosis._stress_map import WindowMap
+    from mld_pipelines.diagnosis._window import WindowReference, WindowState
 
 __all__ = ["ProductionScorer", "ScoredUnits"]
 
 T = TypeVar("T")
+#: Units of a stress state at once: their tempered outputs and projected features are float64 matrices.
+CHUNK_UNITS = 16_384
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -69,6 +75,7 @@ class ProductionScorer:
         estimator: Error estimator.
         issues: `error_code → (category, is_aleatoric)`.
         window_reference: Thresholds and temperature of the result.
+        window_map: What a stress pass taught about its windows; None without one.
     """
 
     result_name: str
@@ -78,6 +85,7 @@ class ProductionScorer:
     estimator: ErrorEstimator
     issues: Mapping[str, tuple[str, bool]]
     window_reference: WindowReference
+    window_map: WindowMap | None = None
 
     @property
     def scored_by(self) -> str:
@@ -122,6 +130,59 @@ class ProductionScorer:
         chosen = None if stored is None else stored[rows]
         chosen_keys = None if keys is None else [keys[row] for row in rows.tolist()]
         return self._spread(rows, np.logical_not(finite), named, chosen, chosen_keys)
+
+    def window_state(self, scored: ScoredUnits) -> WindowState:
+        """Sums of scored units, for `estimate_window`."""
+        return window_state(
+            self.window_reference,
+            error_proba=scored.error_proba,
+            confidence=scored.confidence_t,
+            codes=self._code_indices(scored.error_code),
+        )
+
+    def stress_state(
+        self,
+        *,
+        error_proba: NDArray[np.floating],
+        risk_scores: NDArray[np.floating],
+        logits: NDArray[np.floating] | None = None,
+        probabilities: NDArray[np.floating] | None = None,
+        features: NDArray[np.floating] | None = None,
+    ) -> StressWindowState:
+        """Sums of scored units that the stress map judges a window by; empty without a map.
+
+        Args:
+            error_proba: `(N,)` as scored; units with NaN are left out.
+            risk_scores: `(N, 10)` as scored.
+            logits: `(N, K)` as they were scored.
+            probabilities: `(N, K)`, used where the model gives no logits.
+            features: `(N, d)` as they were scored.
+        """
+        state = StressWindowState()
+        if self.window_map is None:
+            return state
+        known = np.flatnonzero(np.isfinite(error_proba))
+        stored = features if self.estimator.scorer.feature_dim else None
+        for start in range(0, len(known), CHUNK_UNITS):
+            rows = known[start : start + CHUNK_UNITS]
+            units = window_units(
+                self.estimator,
+                temperature=self.window_reference.temperature,
+                risk_scores=np.asarray(risk_scores[rows], dtype=np.float64),
+                error_proba=np.asarray(error_proba[rows], dtype=np.float64),
+                logits=None if logits is None else logits[rows].astype(np.float32, copy=False),
+                probabilities=None if probabilities is None else probabilities[rows].astype(np.float32, copy=False),
+                features=None if stored is None else stored[rows].astype(np.float32, copy=False),
+            )
+            state += self.window_map.state(units)
+        return state
+
+    def _code_indices(self, names: list[str | None]) -> NDArray[np.int64] | None:
+        """Positions of codes in the codebook, -1 for UNSEEN; None where the window reference has no codes."""
+        if self.codebook is None or len(self.window_reference.code_rates) != self.codebook.n_codes:
+            return None
+        places = {str(name): index for index, name in enumerate(self.codebook.names)}
+        return np.array([places.get(name or "", UNSEEN_INDEX) for name in names], dtype=np.int64)
 
     def _spread(
         self,

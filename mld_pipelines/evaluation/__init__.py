@@ -16,6 +16,7 @@ from mld_pipelines.evaluation._store import Evaluation, remove_unbound, store
 from mld_pipelines.evaluation._stress_promotion import promote_stress
 from mld_pipelines.evaluation._summary import CATEGORY_RATIOS, METRIC_COLUMNS, METRIC_EXTRAS
 from mld_pipelines.evaluation._views import ALEATORIC, VIEW_COLUMNS, view
+from mld_pipelines.evaluation._window_estimates import estimate_units
 
 __all__ = [
     "ALEATORIC",
@@ -37,6 +38,7 @@ __all__ = [
     "compute",
     "current_result",
     "current_results",
+    "estimate_units",
     "evaluate",
     "filter_expression",
     "filtered",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from mld_pipelines.diagnosis import Codebook, ErrorEstimator, ProductionScorer, WindowReference
+from mld_pipelines.diagnosis import Codebook, ErrorEstimator, ProductionScorer, WindowMap, WindowReference
 from mld_pipelines.evaluation._load import list_results, load_result
 from mld_pipelines.exceptions import CorruptArtifactError
 from mld_pipelines.tables import ESTIMATORS_MODELS
@@ -53,7 +53,7 @@ def load_scorer(lake: Lake, result_name: str, *, n_epoch: int | None = None) -> 
         raise CorruptArtifactError(
             f"result {result_name!r} lacks the artifacts {sorted(missing)} of epoch {epoch}; evaluate the model again."
         )
-    codebook = by_kind.get("codebook")
+    codebook, window_map = by_kind.get("codebook"), by_kind.get("window_map")
     return ProductionScorer(
         result_name=result_name,
         estimator_version=by_kind["estimator"]["artifact_id"][:16],
@@ -62,6 +62,7 @@ def load_scorer(lake: Lake, result_name: str, *, n_epoch: int | None = None) -> 
         estimator=ErrorEstimator.from_bytes(by_kind["estimator"]["artifact"]),
         issues=_issues(stored, epoch),
         window_reference=WindowReference.from_bytes(by_kind["window"]["artifact"]),
+        window_map=WindowMap.from_bytes(window_map["artifact"]) if window_map else None,
     )
 
 
