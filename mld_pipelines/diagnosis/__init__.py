@@ -35,7 +35,9 @@ from mld_pipelines.diagnosis._codebook import (
     CodebookIdentity,
 )
 from mld_pipelines.diagnosis._codefit import CodebookFit, code_histogram, code_number, cross_fit_codes, fit_codebook
+from mld_pipelines.diagnosis._codemap import CodeMap, fit_code_map
 from mld_pipelines.diagnosis._coderefit import grow, needs_growth, refit_warm, unseen_excess
+from mld_pipelines.diagnosis._distinction import Choice, Distinction, Measure, distinguish
 from mld_pipelines.diagnosis._estimator import ErrorEstimator, Reason
 from mld_pipelines.diagnosis._fit import EstimatorFit, fit_estimator
 from mld_pipelines.diagnosis._linking import CodeLink, link_codes
@@ -73,17 +75,21 @@ __all__ = [
     "UNSEEN_INDEX",
     "AleatoricVerdicts",
     "Bank",
+    "Choice",
     "CodeAssignment",
     "CodeCounts",
     "CodeLink",
+    "CodeMap",
     "CodeRates",
     "Codebook",
     "CodebookFit",
     "CodebookIdentity",
+    "Distinction",
     "ErrorEstimator",
     "EstimatorFit",
     "FamilyError",
     "Head",
+    "Measure",
     "Opinions",
     "Policy",
     "ProductionScorer",
@@ -110,9 +116,11 @@ __all__ = [
     "code_number",
     "count_codes",
     "cross_fit_codes",
+    "distinguish",
     "estimate_stressed_window",
     "estimate_window",
     "find_aleatoric",
+    "fit_code_map",
     "fit_codebook",
     "fit_estimator",
     "fit_projection",

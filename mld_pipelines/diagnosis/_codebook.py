@@ -15,6 +15,7 @@ import numpy as np
 
 from mld_pipelines.diagnosis._artifact import pack_artifact, unpack_artifact
 from mld_pipelines.diagnosis._blocks import padded_blocks
+from mld_pipelines.diagnosis._codemap import CodeMap, fit_code_map
 from mld_pipelines.diagnosis._projection import Projection, check_features
 from mld_pipelines.diagnosis._threads import one_thread_if_free
 from mld_pipelines.exceptions import CorruptArtifactError, InvalidInputError
@@ -142,6 +143,7 @@ class Codebook:
         n_reference: Units it was fitted on.
         unseen_ref: `UNSEEN` share expected on inputs like the reference (cross-fitted).
         seed: Seed of the fit.
+        code_map: Axes of its picture, those of the first codebook of the lineage; None in artifacts older than maps.
     """
 
     identity: CodebookIdentity
@@ -156,6 +158,7 @@ class Codebook:
     n_reference: int
     unseen_ref: float
     seed: int
+    code_map: CodeMap | None = None
 
     @property
     def n_codes(self) -> int:
@@ -184,6 +187,10 @@ class Codebook:
         inside = distance <= radii_with_margin(self.radii)[nearest]
         return CodeAssignment(index=np.where(inside, nearest, UNSEEN_INDEX), nearest=nearest, distance=distance)
 
+    def map_of_codes(self) -> CodeMap:
+        """Return the axes of its picture; an older codebook gets those of its own centroids, the same every time."""
+        return self.code_map or fit_code_map(self.centroids)
+
     def code_names(self, index: ArrayLike) -> NDArray[np.str_]:
         """Return the names behind an assignment's `index`, `UNSEEN` for −1."""
         names: NDArray[np.str_] = np.array([*self.names, UNSEEN])[np.asarray(index, dtype=np.int64)]
@@ -202,6 +209,7 @@ class Codebook:
             "centroids": self.centroids,
             "radii": self.radii,
             "reference_counts": self.reference_counts,
+            **(self.code_map.to_arrays() if self.code_map else {}),
         }
         parameters = {name: getattr(self, name) for name in _PARAMETERS}
         parameters |= {"identity": asdict(self.identity), "names": list(self.names), "scale": self.space.scale}
@@ -233,6 +241,7 @@ class Codebook:
                 radii=arrays["radii"],
                 reference_counts=arrays["reference_counts"],
                 names=tuple(values["names"]),
+                code_map=CodeMap.from_arrays(arrays),
                 **{name: values[name] for name in _PARAMETERS},
             )
         except (KeyError, TypeError) as error:

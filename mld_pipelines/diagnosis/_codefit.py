@@ -18,6 +18,7 @@ from mld_pipelines.diagnosis._codebook import (
     nearest_cells,
     radii_with_margin,
 )
+from mld_pipelines.diagnosis._codemap import fit_code_map
 from mld_pipelines.diagnosis._lloyd import lloyd
 from mld_pipelines.diagnosis._projection import check_features, fit_projection, principal_axes
 from mld_pipelines.diagnosis._threads import one_thread
@@ -233,6 +234,7 @@ def _sort_by_count(fit: CodebookFit) -> CodebookFit:
         centroids=np.ascontiguousarray(book.centroids[order]),
         radii=book.radii[order],
         reference_counts=book.reference_counts[order],
+        code_map=fit_code_map(book.centroids[order]),
     )
     assignment = replace(old, index=position[old.index], nearest=position[old.nearest])
     return CodebookFit(codebook=sorted_book, assignment=assignment, cross_fitted=position[fit.cross_fitted])

@@ -104,6 +104,8 @@ def _refit(
             # Stand-ins until the overlap is known; the artifact never sees them.
             names=tuple(str(cell) for cell in range(len(centroids))),
             n_reference=len(reference.features),
+            # The picture keeps its axes: a code that stays does not jump.
+            code_map=codebook.map_of_codes(),
         )
         fit = finish_fit(blank, reference)
         before = codebook.assign(reference.features, reference.probabilities).index

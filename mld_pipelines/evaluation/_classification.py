@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from mld_pipelines.diagnosis import tempered_confidence
 from mld_pipelines.evaluation._artifacts import artifact_rows
 from mld_pipelines.evaluation._coding import code_population, identity_of
 from mld_pipelines.evaluation._datasets import choose_decision_dataset
+from mld_pipelines.evaluation._descriptions import code_rows
 from mld_pipelines.evaluation._estimation import estimate_population
 from mld_pipelines.evaluation._issues import issue_rows
 from mld_pipelines.evaluation._summary import metric_rows
@@ -20,12 +22,13 @@ from mld_pipelines.metrics import unit_statistics
 from mld_pipelines.windows import fit_baseline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from datetime import datetime
 
     from mld_pipelines.diagnosis import Codebook
     from mld_pipelines.evaluation._coding import Coding
     from mld_pipelines.evaluation._estimation import Estimation
+    from mld_pipelines.evaluation._lineage import CodeLinks
     from mld_pipelines.evaluation._plan import EvaluationPlan
     from mld_pipelines.evaluation._population import ModelFacts, Population
     from mld_pipelines.evaluation._verdicts import CodeVerdicts
@@ -47,6 +50,7 @@ class PopulationOutcome:
         units: Rows of `evaluation/units`.
         metrics: Rows of `evaluation/metrics`.
         issues: Rows of `evaluation/issues`.
+        codes: Rows of `evaluation/codes`.
         artifact_values: Rows of `estimators/models` before their time stamp.
         warnings: What a reader should know.
     """
@@ -59,6 +63,7 @@ class PopulationOutcome:
     units: pl.DataFrame
     metrics: pl.DataFrame
     issues: pl.DataFrame
+    codes: pl.DataFrame
     artifact_values: tuple[dict[str, Any], ...]
     warnings: tuple[str, ...]
 
@@ -68,7 +73,12 @@ class PopulationOutcome:
 
 
 def evaluate_population(
-    population: Population, facts: ModelFacts, plan: EvaluationPlan, *, candidates: Iterable[Codebook] = ()
+    population: Population,
+    facts: ModelFacts,
+    plan: EvaluationPlan,
+    *,
+    candidates: Iterable[Codebook] = (),
+    link: Callable[[str, pl.DataFrame], CodeLinks | None] | None = None,
 ) -> PopulationOutcome:
     """Evaluate one epoch.
 
@@ -77,6 +87,7 @@ def evaluate_population(
         facts: Head and class names of the weights.
         plan: Policy, seed and barred datasets.
         candidates: Codebooks of earlier results that may be reused.
+        link: Told the lineage of the codebook and the units, finds the codes of the previous weights.
     """
     frame, policy = population.frame, plan.policy
     statistics = unit_statistics(
@@ -103,6 +114,7 @@ def evaluate_population(
     units = _units(population, statistics, coding, estimation, verdicts)
     baseline = _baseline(units, coding, reference, verdicts, plan)
     badges = estimation.fit.estimator.badges
+    links = link(coding.codebook.lineage_id, units) if link and coding.codebook else None
     return PopulationOutcome(
         n_epoch=population.n_epoch,
         decision_dataset=decision.dataset,
@@ -112,6 +124,7 @@ def evaluate_population(
         units=units,
         metrics=metric_rows(units, statistics, n_epoch=population.n_epoch, alpha=policy.alpha),
         issues=issue_rows(units, verdicts, decision_dataset=decision.dataset, class_names=facts.class_names),
+        codes=code_rows(units, coding, decision_dataset=decision.dataset, class_names=facts.class_names, links=links),
         artifact_values=_artifact_values(population, coding, estimation, baseline, fingerprint),
         warnings=(*population.warnings, *mixed, *decision.warnings, *coding.warnings, *badges),
     )
@@ -136,6 +149,11 @@ def _units(
     category, is_aleatoric = verdicts.of(coding.names)
     floats = {
         "confidence": statistics.confidence,
+        "confidence_t": tempered_confidence(
+            estimation.fit.window_reference.temperature,
+            logits=population.logits,
+            probabilities=population.probabilities,
+        ),
         "error_proba": estimation.error_proba,
         "support_distance": coding.distance,
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,11 +23,11 @@ from mld_pipelines.diagnosis import (
 from mld_pipelines.records import split_model_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     import numpy.typing as npt
 
-    from mld_pipelines.diagnosis import Policy
+    from mld_pipelines.diagnosis import CodebookFit, Policy
     from mld_pipelines.evaluation._population import Population
 
 __all__ = ["Coding", "code_population", "identity_of"]
@@ -45,6 +45,7 @@ class Coding:
         reference_names: Cross-fitted code names of the reference rows: the drift baseline.
         previous_id: Codebook that was reused or refitted from.
         warnings: What a reader should know.
+        refit_overlap: Jaccard overlap of each code with the same cell before a refit; empty without one.
     """
 
     codebook: Codebook | None
@@ -54,6 +55,7 @@ class Coding:
     reference_names: npt.NDArray[np.str_]
     previous_id: str | None = None
     warnings: tuple[str, ...] = ()
+    refit_overlap: Mapping[str, float] = field(default_factory=dict)
 
 
 def identity_of(population: Population, *, model_key: str, fingerprint: str, policy: Policy) -> CodebookIdentity | None:
@@ -90,7 +92,7 @@ def code_population(
         candidates: Codebooks of earlier results, the preferred one first.
         policy: Bounds and seed.
     """
-    features, warnings = population.features, tuple[str, ...]()
+    features, warnings, overlap = population.features, tuple[str, ...](), dict[str, float]()
     if identity is None or features is None:
         return _uncoded(len(probabilities), reference, ())
     h, p = features[reference], probabilities[reference]
@@ -102,7 +104,7 @@ def code_population(
             return _uncoded(len(probabilities), reference, (note,))
         codebook, held_out = fit.codebook, fit.cross_fitted
     else:
-        codebook, held_out, warnings = _continue(previous, h, p, policy=policy)
+        codebook, held_out, warnings, overlap = _continue(previous, h, p, policy=policy)
     assignment = codebook.assign(features, probabilities)
     return Coding(
         codebook=codebook,
@@ -112,19 +114,20 @@ def code_population(
         reference_names=codebook.code_names(held_out),
         previous_id=previous.codebook_id if previous else None,
         warnings=warnings,
+        refit_overlap=overlap,
     )
 
 
 def _continue(
     previous: Codebook, h: npt.NDArray[np.float32], p: npt.NDArray[np.float64], *, policy: Policy
-) -> tuple[Codebook, npt.NDArray[np.int64], tuple[str, ...]]:
+) -> tuple[Codebook, npt.NDArray[np.int64], tuple[str, ...], dict[str, float]]:
     """Reuse a codebook, or refit it when the reference has left it or outgrown it."""
     if needs_growth(previous, len(h), policy=policy):
         fit = grow(previous, h, p, policy=policy)
         note = (
             f"the codebook grew from {previous.n_codes} to {fit.codebook.n_codes} codes; most names keep their place."
         )
-        return fit.codebook, fit.cross_fitted, (note,)
+        return fit.codebook, fit.cross_fitted, (note,), _overlap_by_name(previous, fit)
     index = previous.assign(h, p).index
     unseen = int(code_histogram(index, n_codes=previous.n_codes)[-1])
     outside = unseen_excess(
@@ -138,8 +141,13 @@ def _continue(
     if outside:
         fit = refit_warm(previous, h, p, policy=policy)
         note = f"{unseen} of {len(h)} reference units were UNSEEN: the codebook was refitted."
-        return fit.codebook, fit.cross_fitted, (note,)
-    return previous, cross_fit_codes(previous, h, p, policy=policy), ()
+        return fit.codebook, fit.cross_fitted, (note,), _overlap_by_name(previous, fit)
+    return previous, cross_fit_codes(previous, h, p, policy=policy), (), {}
+
+
+def _overlap_by_name(previous: Codebook, fit: CodebookFit) -> dict[str, float]:
+    """Return the overlap of every cell that was there before, under its present name; added cells have none."""
+    return {now: fit.overlap[before] for now, before in zip(fit.codebook.names, previous.names, strict=False)}
 
 
 def _uncoded(n: int, reference: npt.NDArray[np.bool_], warnings: tuple[str, ...]) -> Coding:

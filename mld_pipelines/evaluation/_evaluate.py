@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Protocol
 
 from mld_pipelines.evaluation._artifacts import stored_codebooks
 from mld_pipelines.evaluation._classification import evaluate_population
 from mld_pipelines.evaluation._current import current_result
+from mld_pipelines.evaluation._lineage import link_to_previous
 from mld_pipelines.evaluation._load import StoredResult, result_names
 from mld_pipelines.evaluation._names import checked_name
 from mld_pipelines.evaluation._plan import plan
@@ -100,4 +102,5 @@ def _epoch(lake: Lake, prepared: EvaluationPlan, epoch: int | None, progress: Pr
     books = stored_codebooks(lake, name, current=prepared.previous or current_result(lake, prepared.model_key))
     progress(f"evaluating {population.frame.height} units{label}")
     facts = load_model_facts(lake, prepared.model_key, population.frame["fingerprint"][-1])
-    return evaluate_population(population, facts, prepared, candidates=books)
+    link = functools.partial(link_to_previous, lake, name)
+    return evaluate_population(population, facts, prepared, candidates=books, link=link)

@@ -11,6 +11,7 @@ import polars as pl
 from mld_pipelines.exceptions import UnknownResultError
 from mld_pipelines.tables import (
     ESTIMATORS_MODELS,
+    EVALUATION_CODES,
     EVALUATION_ISSUES,
     EVALUATION_METRICS,
     EVALUATION_RESULTS,
@@ -68,6 +69,10 @@ class StoredResult:
     def issues(self) -> pl.DataFrame:
         """Rows of `evaluation/issues`."""
         return self._rows(EVALUATION_ISSUES).collect()
+
+    def codes(self) -> pl.DataFrame:
+        """Rows of `evaluation/codes`; none where the result is older than that table."""
+        return self._rows(EVALUATION_CODES).collect()
 
     def units(self) -> pl.LazyFrame:
         """Rows of `evaluation/units`, lazily."""

@@ -16,6 +16,7 @@ from mld_pipelines.lake import Batch, Lake, Provenance
 from mld_pipelines.records import uuid7
 from mld_pipelines.tables import (
     ESTIMATORS_MODELS,
+    EVALUATION_CODES,
     EVALUATION_ISSUES,
     EVALUATION_METRICS,
     EVALUATION_RESULTS,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Evaluation", "remove_unbound", "store"]
 
 #: Tables whose rows become visible when `evaluation/results` binds their `evaluation_id`.
-_ROW_TABLES = (EVALUATION_UNITS, EVALUATION_METRICS, EVALUATION_ISSUES, ESTIMATORS_MODELS)
+_ROW_TABLES = (EVALUATION_UNITS, EVALUATION_METRICS, EVALUATION_ISSUES, EVALUATION_CODES, ESTIMATORS_MODELS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,7 @@ def _rows(
         EVALUATION_UNITS: [outcome.units for outcome in evaluation.outcomes],
         EVALUATION_METRICS: [outcome.metrics for outcome in evaluation.outcomes],
         EVALUATION_ISSUES: [outcome.issues for outcome in evaluation.outcomes],
+        EVALUATION_CODES: [outcome.codes for outcome in evaluation.outcomes],
         ESTIMATORS_MODELS: [outcome.artifacts(created_at) for outcome in evaluation.outcomes],
     }
     for spec, parts in frames.items():

@@ -16,6 +16,7 @@ from mld_pipelines.tables._rules import (
     Unique,
 )
 from mld_pipelines.tables._spec import SCHEMA_VERSION, TIMESTAMP, VECTOR, Column, Layer, TableSpec
+from mld_pipelines.tables.codes import CODE_COLUMNS, EVALUATION_CODES
 from mld_pipelines.tables.evaluation import (
     ESTIMATORS_MODELS,
     EVALUATION_ISSUES,
@@ -59,6 +60,7 @@ CATALOGUE: dict[str, TableSpec] = {
         EVALUATION_UNITS,
         EVALUATION_METRICS,
         EVALUATION_ISSUES,
+        EVALUATION_CODES,
         ESTIMATORS_MODELS,
         EVALUATION_RESULTS,
         MONITORING_SCORED,
@@ -76,7 +78,9 @@ CATALOGUE: dict[str, TableSpec] = {
 __all__ = [
     "CATALOGUE",
     "CATEGORIES",
+    "CODE_COLUMNS",
     "ESTIMATORS_MODELS",
+    "EVALUATION_CODES",
     "EVALUATION_ISSUES",
     "EVALUATION_METRICS",
     "EVALUATION_RESULTS",

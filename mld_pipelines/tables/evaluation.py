@@ -45,6 +45,7 @@ EVALUATION_UNITS = TableSpec(
         Column("label", pl.Int64, "True class index", rules=(AtLeast(0),)),
         Column("prediction", pl.Int64, "Predicted class index", True, (AtLeast(0),)),
         Column("confidence", pl.Float32, "Largest class probability", True, _RATE),
+        Column("confidence_t", pl.Float32, "Largest class probability at the result's temperature", rules=_RATE),
         Column("entropy", pl.Float64, "Predictive entropy, nats", True, (Finite(), AtLeast(0.0))),
         Column("loss", pl.Float64, "−ln p of the label, nats", rules=(Finite(), AtLeast(0.0))),
         Column("metadata", pl.String, "User columns as JSON"),
