@@ -72,9 +72,10 @@ test-base: $(BASE_INSTALLED) ## The pure rooms with the base install alone and n
 bench: $(INSTALLED) ## Measure the speed ratios and rewrite the tables in docs/
 	$(RUN) benchmarks
 
-docs: $(INSTALLED) ## Regenerate the generated pages of docs/
+docs: $(INSTALLED) ## Regenerate the generated pages of docs/ and build the site in site/
 	$(BIN)/python docs/generate.py
 	$(RUN) pytest --collect-only -q --features=write
+	$(RUN) zensical build --strict --clean
 
 lock: $(INSTALLED) ## Rewrite constraints.txt from what is installed
 	@{ sed -n '/^#/p;/^[^#]/q' constraints.txt; \
@@ -82,5 +83,5 @@ lock: $(INSTALLED) ## Rewrite constraints.txt from what is installed
 	@mv constraints.tmp constraints.txt
 
 clean: ## Remove environments, caches and the demo's state (never another .mld)
-	rm -rf $(VENV) $(BASE) .mld/demo .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) $(BASE) .mld/demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache site build dist *.egg-info
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

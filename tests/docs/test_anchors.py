@@ -19,7 +19,7 @@ FILES = [
 ]
 NUMBERED = [ROOT / "docs" / name for name in ("method.md", "storage.md")]
 
-_CITED = re.compile(r"\b(docs/[a-z_]+\.md)(?:#([a-z0-9-]+))?")
+_CITED = re.compile(r"\b(docs/(?:[a-z_]+/)*[a-z_]+\.md)(?:#([a-z0-9-]+))?")
 _LINK = re.compile(r"\]\(([^)\s]*?)#([^)\s]+)\)")
 _BARE = re.compile(r"(?<![\w/.#-])([a-z_]+\.md)\b")
 _BY_NUMBER = re.compile(r"[a-z_]+\.md`? (?:§ ?|P)?\d")
@@ -60,7 +60,7 @@ def test_every_linked_section_exists():
 
 
 def test_every_page_that_is_named_is_in_the_repository():
-    known = {page.name for folder in (ROOT, ROOT / "docs") for page in folder.glob("*.md")}
+    known = {page.name for page in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"))}
     named = [(file, name) for file in FILES for name in _BARE.findall(file.read_text(encoding="utf-8"))]
     assert [f"{file.relative_to(ROOT)}: {name}" for file, name in named if name not in known] == []
 
@@ -90,6 +90,7 @@ def test_a_citation_that_leads_nowhere_is_noticed():
     assert missing(ROOT / "docs" / "method.md", "no-such-section")
     assert missing(ROOT / "docs" / "no_such_page.md", None)
     assert not missing(ROOT / "docs" / "method.md", "categories")
-    assert not missing(ROOT / "docs" / "concepts.md", "unit-input-dataset")
+    assert not missing(ROOT / "docs" / "concepts" / "words.md", "unit-input-dataset")
+    assert _CITED.findall("docs/concepts/words.md#error-code")
     assert _BY_NUMBER.search("Which result is current (`rules.md` 1.7)")
     assert _BARE.findall("measured, estimation.md") == ["estimation.md"]

@@ -23,7 +23,7 @@ def words(page: str) -> str:
 @pytest.mark.feature("B5")
 def test_an_input_id_names_one_repeatable_input():
     """The guideline is documented, and one id per input is what a tracer takes and keeps."""
-    assert "the smallest thing whose inference can be repeated: one image, one frame" in words("concepts.md")
+    assert "the smallest thing whose inference can be repeated: one image, one frame" in words("concepts/words.md")
     tracer = ClassificationTracer(nn.Linear(4, 3), "toy", "v1")
     with pytest.raises(InvalidInputError):
         tracer(torch.zeros(3, 4), [0, 1, 2], input_ids=["one for all"], dataset_type="val")
@@ -33,4 +33,4 @@ def test_an_input_id_names_one_repeatable_input():
 
 
 def test_the_concepts_page_says_whose_definitions_they_are():
-    assert "**The definitions are ours.**" in words("concepts.md")
+    assert "**The definitions are ours.**" in words("concepts/words.md")

@@ -120,6 +120,16 @@ class Browser:
             f"The page says: {self.text()[:2000]}"
         )
 
+    def emulate(self, *, width: int, height: int, scheme: str = "light") -> None:
+        """Show pages as a screen of this size does, for a reader who asked for this colour scheme."""
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self._command("Emulation.setDeviceMetricsOverride", metrics)
+        self._command("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
+
+    def write(self, text: str) -> None:
+        """Enter text where the keyboard is, all at once."""
+        self._command("Input.insertText", {"text": text})
+
     def shoot(self, name: str) -> Path:
         """Save a screenshot and return its path."""
         path = self.shots / f"{name}.png"
@@ -142,6 +152,9 @@ class Browser:
         with contextlib.suppress(httpx.HTTPError):
             self._client.delete(self.session)
         self._client.close()
+
+    def _command(self, name: str, parameters: dict[str, Any]) -> Any:
+        return self._post("goog/cdp/execute", {"cmd": name, "params": parameters})
 
     def _post(self, command: str, body: dict[str, Any]) -> Any:
         return _value(self._client.post(f"{self.session}/{command}", json=body))
