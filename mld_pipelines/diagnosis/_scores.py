@@ -215,21 +215,19 @@ class RiskScorer:
         predictions: NDArray[np.intp],
         own_rows: NDArray[np.intp],
     ) -> None:
-        """Fill the columns that need features, block by block."""
+        """Fill the columns that need features."""
         if self.projection is None or self.neighbours is None:
             return
-        for rows, (raw,) in padded_blocks(features):
-            block = raw.astype(np.float64)
-            embedded = self.projection.embed(raw)
+        embedded = self.projection.embed(features)
+        near = self.neighbours.scores(unit_length(embedded), predictions, own_rows=own_rows)
+        scores[:, [_COLUMN[name] for name in ("knn", "dis", "trust")]] = np.column_stack(near)
+        for rows, (raw, block) in padded_blocks(features, embedded):
             predicted = predictions[rows]
-            columns = [_COLUMN[name] for name in ("knn", "dis", "trust")]
-            near = self.neighbours.scores(unit_length(embedded), predicted, own_rows=own_rows[rows])
-            scores[rows, columns] = np.column_stack(near)
             if self.gaussians is not None:
-                margins = self.gaussians.scores(embedded, predicted)
+                margins = self.gaussians.scores(block.astype(np.float64, copy=False), predicted)
                 scores[rows, _COLUMN["mahamargin"]], scores[rows, _COLUMN["rmd"]] = margins
             if self.residual is not None:
-                scores[rows, _COLUMN["res"]] = self.residual.scores(block)[: len(predicted)]
+                scores[rows, _COLUMN["res"]] = self.residual.scores(raw.astype(np.float64))[: len(predicted)]
 
     def refit_gaussians(self, units: ReferenceUnits) -> RiskScorer:
         """The same scorer with class Gaussians of other labelled units, which must have features."""

@@ -23,7 +23,6 @@ from mld_pipelines.diagnosis import (
     hash_keys,
     select_bank,
 )
-from mld_pipelines.diagnosis._neighbours import _candidates
 from mld_pipelines.diagnosis._products import FixedProduct
 from mld_pipelines.diagnosis._scores import softmax_scores
 from mld_pipelines.exceptions import InvalidInputError
@@ -145,26 +144,6 @@ def test_a_large_bank_is_searched_exactly():
     for row in (0, 700, 1499):
         got = [column(own, name)[row] for name in ("knn", "dis", "trust")]
         assert_allclose(got, naive_neighbour_scores(bank, bank, row, own=bank.keys[row]), rtol=1e-5, atol=1e-6)
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    seed=st.integers(0, 10_000),
-    width=st.sampled_from([64, 960, 1024, 1088, 2048]),
-    count=st.integers(1, 50),
-    levels=st.sampled_from([2, 30, 10**9]),
-)
-def test_candidates_hold_the_smallest_entries_of_every_row(seed, width, count, levels):
-    """Also with many ties (few levels) and infinite entries."""
-    rng = np.random.default_rng(seed)
-    squared = rng.integers(0, levels, (3, width)) / 7.0
-    squared[:, width - 10 :] = np.inf
-    values, columns = _candidates(squared, count)
-    for row in range(3):
-        smallest = np.argsort(squared[row], kind="stable")[:count]
-        order = np.argsort(values[row], kind="stable")[:count]
-        np.testing.assert_array_equal(values[row][order], squared[row][smallest])
-        np.testing.assert_array_equal(columns[row][order], smallest)
 
 
 @pytest.mark.parametrize("size", [2, 3, 8, 30])
