@@ -23,6 +23,7 @@ OPS_MODELS = TableSpec(
         Column("model_name", pl.String, "Model identifier (models only)"),
         Column("version_name", pl.String, "Version identifier (models only)"),
         Column("registered_at", TIMESTAMP, "When", True),
+        Column("families", pl.String, "Corruption families of a stress pass (models only); null: by the inputs' shape"),
     ),
     key=("kind", "name"),
     rules=(Unique(("kind", "name")),),

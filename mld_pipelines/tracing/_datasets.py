@@ -26,11 +26,17 @@ class LabeledDataset:
     Attributes:
         items: Sized and indexable, or iterable: `(input, label)` or `(input, label, input_id)`. Without an id, the
             position is the id. An iterable must give the same items in the same order each time.
-        preprocess: Called with a whole collated batch of raw inputs before the model.
+        preprocess: Called with a whole collated batch of raw inputs before the model. Corruptions of a stress pass act
+            on the raw inputs.
+        normalize: (mean, standard deviation), numbers or one per channel, that the items have been normalised by
+            already: a stress pass inverts it, since images are corrupted in [0, 1].
+        collate: Makes a batch of a list of raw inputs, e.g. of scans with various numbers of points; default stacks.
     """
 
     items: Sequence[Any] | Iterable[Any]
     preprocess: Callable[[Any], Any] | None = None
+    normalize: tuple[Any, Any] | None = None
+    collate: Callable[[list[Any]], Any] | None = None
 
 
 class Examples(NamedTuple):
@@ -73,6 +79,8 @@ class DatasetReader:
     def __init__(self, dataset: LabeledDataset, *, name: str) -> None:
         items = dataset.items
         self.preprocess = dataset.preprocess
+        self.normalize = dataset.normalize
+        self.collate = dataset.collate
         self.class_names = _names(getattr(items, "classes", None))
         self._items: Any = items
         self._name = name

@@ -12,6 +12,7 @@ import polars as pl
 from mld_pipelines.compute import WorkerSpec, resolve
 from mld_pipelines.exceptions import InvalidInputError, NotFoundError
 from mld_pipelines.records import model_key
+from mld_pipelines.stress import find_families
 from mld_pipelines.tables import OPS_MODELS
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Registration:
         registered_at: When, UTC.
         model_name: Name under which traces are recorded (models only).
         version_name: Version under which traces are recorded (models only).
+        families: Corruption families of a stress pass: `image`, `tabular`, `points` or `module:function`; None takes
+            what fits the shape of the inputs (models only).
     """
 
     kind: Kind
@@ -45,6 +48,7 @@ class Registration:
     registered_at: datetime
     model_name: str | None = None
     version_name: str | None = None
+    families: str | None = None
 
     @property
     def model_key(self) -> str:
@@ -66,6 +70,7 @@ def register_model(
     model_name: str,
     version_name: str,
     params: Mapping[str, Any] | None = None,
+    families: str | None = None,
 ) -> Registration:
     """Register a model, replacing an earlier registration of this name.
 
@@ -76,14 +81,19 @@ def register_model(
         model_name: Model identifier of the traces.
         version_name: Version identifier of the traces.
         params: Keyword arguments of the factory (JSON values).
+        families: Corruption families of a stress pass: `image`, `tabular`, `points` or `module:function`; None takes
+            what fits the shape of the inputs.
 
     Raises:
-        ConfigurationError: The factory cannot be imported from here.
+        ConfigurationError: A factory or the families' function cannot be imported from here.
         InvalidInputError: A name is malformed or the parameters are not JSON values.
     """
     model_key(model_name, version_name)
+    if families is not None and families != "tabular":
+        find_families(families)
     now = datetime.now(UTC)
-    return _register(lake, Registration("model", name, factory, dict(params or {}), now, model_name, version_name))
+    entry = Registration("model", name, factory, dict(params or {}), now, model_name, version_name, families)
+    return _register(lake, entry)
 
 
 def register_dataset(lake: Lake, name: str, *, factory: str, params: Mapping[str, Any] | None = None) -> Registration:
@@ -149,8 +159,10 @@ def _frame(entry: Registration) -> pl.DataFrame:
                 "model_name": [entry.model_name],
                 "version_name": [entry.version_name],
                 "registered_at": [entry.registered_at],
+                "families": [entry.families],
             },
             schema_overrides={
+                "families": pl.String,
                 "model_name": pl.String,
                 "version_name": pl.String,
                 "registered_at": OPS_MODELS.column("registered_at").data_type,
@@ -168,4 +180,5 @@ def _entry(row: dict[str, Any]) -> Registration:
         model_name=row["model_name"],
         version_name=row["version_name"],
         registered_at=row["registered_at"],
+        families=row["families"],
     )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from mld_pipelines.adapters import Seen
 
-__all__ = ["ClassificationTraceWorker"]
+__all__ = ["ClassificationTraceWorker", "one_thread"]
 
 
 class ClassificationTraceWorker:
@@ -85,26 +85,37 @@ class ClassificationTraceWorker:
             InvalidInputError: An item is malformed, or a label is outside the model's classes.
         """
         start, stop = int(batch["start"]), int(batch["stop"])
-        with seeded(self._seed, start), _one_thread():
+        with seeded(self._seed, start), one_thread():
             examples = self._dataset.read(start, stop)
-            inputs = _collate(examples.inputs)
+            inputs = self._collate(examples.inputs)
             if self._dataset.preprocess is not None:
                 inputs = self._dataset.preprocess(inputs)
-            hashes = input_hashes(inputs, stop - start)  # before the pass: models edit their inputs in place
-            seen = self._forward(inputs)
+            return self._columns(inputs, examples.labels, examples.input_ids)
+
+    def _collate(self, inputs: list[Any]) -> Any:
+        if self._dataset.collate is not None:
+            return self._dataset.collate(inputs)
+        from torch.utils.data import default_collate
+
+        return default_collate(inputs)
+
+    def _columns(self, inputs: Any, labels: list[int], input_ids: list[str]) -> dict[str, NDArray[Any]]:
+        """Run the model on a batch; return the parts of a `TraceCall`."""
+        hashes = input_hashes(inputs, len(labels))  # before the pass: models edit their inputs in place
+        seen = self._forward(inputs)
         scores = float_array(seen.scores)
-        _check_labels(examples.labels, scores.shape[1], start)
+        _check_labels(labels, scores.shape[1], input_ids)
         columns: dict[str, NDArray[Any]] = {
             "scores": scores,
-            "labels": np.array(examples.labels, dtype=np.int64),
-            "input_ids": np.array(examples.input_ids),
+            "labels": np.array(labels, dtype=np.int64),
+            "input_ids": np.array(input_ids),
             "hashes": np.array(hashes),
             "captured_at": np.array([microseconds()], dtype=np.int64),
             "fingerprint": np.array([self._fingerprint]),
             "path": np.array([str(self._probe.path)]),
             "feature_layer": np.array([self._probe.feature_layer or ""]),
         }
-        feature = None if seen.feature is None else pooled(seen.feature, stop - start)
+        feature = None if seen.feature is None else pooled(seen.feature, len(labels))
         if feature is not None:
             columns["feature"] = float_array(feature)
         if not self._is_described:
@@ -139,16 +150,10 @@ class ClassificationTraceWorker:
         return described if head is None else described | {"model_head": np.frombuffer(head, dtype=np.uint8)}
 
 
-def _check_labels(labels: list[int], n_classes: int, start: int) -> None:
-    for index, label in enumerate(labels, start):
+def _check_labels(labels: list[int], n_classes: int, input_ids: list[str]) -> None:
+    for label, input_id in zip(labels, input_ids, strict=True):
         if not 0 <= label < n_classes:
-            raise InvalidInputError(f"label {label} of item {index} is outside the model's {n_classes} classes.")
-
-
-def _collate(inputs: list[Any]) -> Any:
-    from torch.utils.data import default_collate
-
-    return default_collate(inputs)
+            raise InvalidInputError(f"label {label} of input {input_id!r} is outside the model's {n_classes} classes.")
 
 
 def _moved(inputs: Any, device: torch.device) -> Any:
@@ -162,7 +167,8 @@ def _moved(inputs: Any, device: torch.device) -> Any:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """Run torch on one thread inside the block."""
     import torch
 
     before = torch.get_num_threads()

@@ -122,3 +122,74 @@ def make_bad_labels():
 
 def make_bad_items():
     return [np.zeros((1, 8, 8), np.float32)]
+
+
+def make_images(n=100):
+    """Images in [0, 1]; the model is the one of `make_model`."""
+    pixels = np.random.default_rng(11).random((n, 1, 8, 8)).astype(np.float32)
+    labels = np.random.default_rng(12).integers(0, CLASSES, n)
+    return [(pixels[i], int(labels[i]), f"img-{i:04d}") for i in range(n)]
+
+
+def make_normalised_images(n=100):
+    return LabeledDataset([((x - 0.5) / 0.25, y, i) for x, y, i in make_images(n)], normalize=(0.5, 0.25))
+
+
+def make_mixed_images(n=100, bad_from=50):
+    """From `bad_from` on the values lie outside [0, 1]: corruption refuses them."""
+    return [(x * 3 if index >= bad_from else x, y, i) for index, (x, y, i) in enumerate(make_images(n))]
+
+
+def make_table_model():
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, CLASSES))
+
+
+def make_table(n=100):
+    rows = np.random.default_rng(13).normal(size=(n, 6)).astype(np.float32)
+    rows[:, 5] = np.arange(n) % 3  # counts stay whole
+    return [(rows[i], i % CLASSES, i) for i in range(n)]
+
+
+class PointModel(nn.Module):
+    """Sees a batch of scans as (number of points, mean, spread)."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(2)
+        self.head = nn.Linear(9, CLASSES)
+
+    def forward(self, scans):
+        parts = [torch.cat([torch.tensor([len(s) / 100.0]), s.mean(0), s.std(0)]) for s in scans]
+        return self.head(torch.stack(parts).float())
+
+
+def make_scans(n=40, collate=True):
+    rng = np.random.default_rng(14)
+    scans = [rng.normal(size=(60 + i % 7, 4)).astype(np.float32) * 10 for i in range(n)]
+    items = [(scan, i % CLASSES, i) for i, scan in enumerate(scans)]
+    return LabeledDataset(items, collate=as_tensors if collate else None)
+
+
+def as_tensors(scans):
+    return [torch.as_tensor(scan) for scan in scans]
+
+
+def my_families(kill=False):
+    """Families of a user."""
+    from mld_pipelines.stress import Family, Kind
+
+    def blank(x, severity, rng):
+        if kill and severity == 3:
+            os._exit(1)
+        return x * (rng.random(x.shape) > severity / 10).astype(x.dtype)
+
+    return [
+        Family("halving", (Kind("half", lambda x, severity, rng: x / (1 + severity)),), "mine", version="7"),
+        Family("blanking", (Kind("blank", blank),), "mine"),
+    ]
+
+
+def killing_families():
+    """One kind ends its process at severity 3."""
+    return my_families(kill=True)

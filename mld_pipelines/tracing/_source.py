@@ -1,0 +1,102 @@
+"""Which finished trace of a registered model a stress pass continues."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from mld_pipelines.evaluation import choose_decision_dataset
+from mld_pipelines.exceptions import InvalidInputError, NotFoundError
+from mld_pipelines.tables import LANDING_RECEIPTS, LANDING_TRACES
+
+if TYPE_CHECKING:
+    from mld_pipelines.lake import Lake
+
+__all__ = ["TraceSource", "find_source", "stressed_already", "traced_inputs"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceSource:
+    """A finished trace run whose inputs can be read again.
+
+    Attributes:
+        model_key: Model.
+        model: Name of the registered model.
+        dataset: Name of the registered dataset.
+        dataset_type: Name of the dataset in the traces.
+        n_epoch: Epoch of the traces.
+        batch_size: Items per batch of the trace run: a row's place in its stream tells its place in the dataset.
+        seed: Seed of the factories.
+        fingerprint: Weights.
+        stream_id: Stream of the rows.
+        last_seq: Last batch of the trace.
+    """
+
+    model_key: str
+    model: str
+    dataset: str
+    dataset_type: str
+    n_epoch: int | None
+    batch_size: int
+    seed: int
+    fingerprint: str
+    stream_id: str
+    last_seq: int
+
+
+def find_source(lake: Lake, model_key: str) -> TraceSource:
+    """Return the newest trace of a model's decision dataset, if the platform made it.
+
+    Raises:
+        NotFoundError: The model was not traced, or only by a tracer of the user's, whose inputs the platform has not.
+        InvalidInputError: Only training data was traced so far, or weights changed during the trace.
+    """
+    receipts = _finished(lake, model_key, "trace")
+    if receipts.is_empty():
+        raise NotFoundError(
+            f"{model_key} has no finished trace, so there is nothing to corrupt. Trace it first: mld trace run."
+        )
+    newest = receipts.sort("completed_at").group_by("dataset_type", maintain_order=True).last()
+    counts = dict(newest.select("dataset_type", "rows").iter_rows())
+    barred = newest.filter("weights_changed")["dataset_type"].to_list()
+    decision = choose_decision_dataset(counts, barred=barred)
+    if decision.is_train:
+        raise InvalidInputError(
+            f"only training data of {model_key} was traced so far; nothing was run. A stress pass needs the dataset "
+            "that decides: trace a validation or test set."
+        )
+    row = newest.row(by_predicate=pl.col("dataset_type") == decision.dataset, named=True)
+    if row["source"] is None:
+        raise NotFoundError(
+            f"dataset {decision.dataset!r} of {model_key} was traced by a tracer, so the platform has not its inputs. "
+            "Call tracer.stress(…) where they are, or register model and dataset and run mld trace run."
+        )
+    taken = ("dataset_type", "n_epoch", "fingerprint", "stream_id", "last_seq")
+    return TraceSource(model_key=model_key, **{name: row[name] for name in taken}, **json.loads(row["source"]))
+
+
+def traced_inputs(lake: Lake, source: TraceSource) -> pl.DataFrame:
+    """Return the inputs of a trace: input_id and index, its place in the dataset, ascending."""
+    rows = lake.scan(LANDING_TRACES, stream_id=source.stream_id).filter(pl.col("seq") <= source.last_seq)
+    index = pl.col("seq") * source.batch_size + pl.col("row").cast(pl.Int64)
+    found = rows.select("input_id", index.alias("index")).collect()
+    return found.sort("index").unique("input_id", keep="last", maintain_order=True)
+
+
+def stressed_already(lake: Lake, source: TraceSource) -> bool:
+    """Return whether a complete stress pass of the same weights, dataset and epoch is in the lake."""
+    receipts = _finished(lake, source.model_key, "stress")
+    same = (
+        (pl.col("fingerprint") == source.fingerprint)
+        & (pl.col("dataset_type") == source.dataset_type)
+        & pl.col("n_epoch").eq_missing(source.n_epoch)
+    )
+    return receipts.filter(same).height > 0
+
+
+def _finished(lake: Lake, model_key: str, purpose: str) -> pl.DataFrame:
+    receipts = lake.read(LANDING_RECEIPTS, model_key=model_key, purpose=purpose)
+    return receipts.filter(pl.col("state") != "discarded")

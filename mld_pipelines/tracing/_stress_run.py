@@ -1,0 +1,213 @@
+"""Run a registered model on corrupted copies of the inputs it was traced on."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from mld_pipelines.capture import Identity, StressEncoder
+from mld_pipelines.compute import PoolPolicy, open_pool
+from mld_pipelines.exceptions import WorkerPoolError
+from mld_pipelines.records import split_model_key
+from mld_pipelines.tables import LANDING_STRESS
+from mld_pipelines.tracing._progress import reporting
+from mld_pipelines.tracing._stress_job import StressOptions, prepare_stress
+from mld_pipelines.tracing._stress_landing import StressWriter, complete_stress
+from mld_pipelines.tracing._stress_report import StressCost, StressRunReport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mld_pipelines.compute import BatchResult, WorkerPool
+    from mld_pipelines.lake import Lake, Provenance
+    from mld_pipelines.tracing._progress import Progress
+    from mld_pipelines.tracing._stress_job import StressJob
+
+__all__ = ["stress_cost", "stress_run"]
+
+_log = logging.getLogger(__name__)
+
+_MEASURED = 8
+"""Batches that are run to know the cost, spread over the sets: corruptions differ in theirs by a factor of ten."""
+
+_NOTHING = StressCost(
+    seconds=0.0, measured_batches=0, measured_inputs=0, measured_seconds=0.0, sets=0, forwards=0, workers=0
+)
+
+
+def stress_run(
+    lake: Lake,
+    model_key: str,
+    *,
+    options: StressOptions | None = None,
+    pool: PoolPolicy | None = None,
+    max_seconds: float | None = None,
+    progress: Progress = None,
+    on_cost: Callable[[StressCost], object] | None = None,
+    provenance: Provenance | None = None,
+) -> StressRunReport:
+    """Run the stress pass of a registered model and complete it with a receipt.
+
+    The inputs are those of the newest trace run of the decision dataset. Sets run in a fixed order and are committed in
+    it, so a repeated or interrupted pass goes on at the first missing (kind, severity). A batch that keeps failing
+    becomes a row of `ops/quarantine`; the pass completes, and report and receipt say so.
+
+    Args:
+        lake: Where registrations and traces are read and copies are written.
+        model_key: `model_name@version_name`.
+        options: Severities, number of inputs, seed and batch size.
+        pool: How to run; the default is local Ray above one batch.
+        max_seconds: Where the expected time is above it, nothing is written and the report says `is_waiting`; None
+            runs whatever it costs.
+        progress: Called with (finished sets, all sets); True draws a bar on the terminal.
+        on_cost: Called with the expected cost before the pass starts.
+        provenance: Written with every commit, e.g. the Dagster run.
+
+    Raises:
+        NotFoundError: Nothing was traced by the platform, or a registration is gone.
+        InvalidInputError: The trace, the inputs or an option cannot be used.
+        ConfigurationError: A factory cannot be used.
+        WorkerPoolError: No worker could be built, or no batch could be run; nothing was written then.
+    """
+    began = time.monotonic()
+    policy = PoolPolicy() if pool is None else pool
+    job = prepare_stress(lake, model_key, StressOptions() if options is None else options)
+    writer = _writer(lake, job, provenance)
+    known, first = writer.done_sets, writer.next_seq
+    cost, backend, workers, is_waiting = _NOTHING, "none", 0, False
+    if first < job.batches:
+        with open_pool(job.worker(policy), policy, n_batches=job.batches - first) as opened:
+            backend, workers = opened.backend, opened.size
+            measured, cost = _measure(opened, job, first=first)
+            if on_cost is not None:
+                on_cost(cost)
+            is_waiting = max_seconds is not None and cost.seconds > max_seconds
+            if not is_waiting:
+                _run(opened, writer, measured, progress=progress)
+    report = _report(
+        writer, known=known, cost=cost, backend=backend, workers=workers, is_waiting=is_waiting, began=began
+    )
+    _log.info("%s", report.summary)
+    return report
+
+
+def stress_cost(
+    lake: Lake, model_key: str, *, options: StressOptions | None = None, pool: PoolPolicy | None = None
+) -> StressCost:
+    """Return what the rest of a stress pass will take, from eight of its batches; nothing is written.
+
+    Args:
+        lake: Where registrations and traces are read.
+        model_key: `model_name@version_name`.
+        options: Severities, number of inputs, seed and batch size.
+        pool: How to run; the default is local Ray above one batch.
+
+    Raises:
+        NotFoundError: Nothing was traced by the platform, or a registration is gone.
+        InvalidInputError: The trace, the inputs or an option cannot be used.
+        ConfigurationError: A factory cannot be used.
+        WorkerPoolError: No worker could be built, or no batch could be run.
+    """
+    policy = PoolPolicy() if pool is None else pool
+    job = prepare_stress(lake, model_key, StressOptions() if options is None else options)
+    first = _writer(lake, job, None).next_seq
+    if first >= job.batches:
+        return _NOTHING
+    with open_pool(job.worker(policy), policy, n_batches=job.batches - first) as opened:
+        return _measure(opened, job, first=first)[1]
+
+
+def _report(
+    writer: StressWriter, *, known: int, cost: StressCost, backend: str, workers: int, is_waiting: bool, began: float
+) -> StressRunReport:
+    """Complete the pass, unless it waits, and say what was done."""
+    job = writer.job
+    receipt = None if is_waiting else complete_stress(writer)
+    return StressRunReport(
+        model_key=job.source.model_key,
+        dataset_type=job.source.dataset_type,
+        n_epoch=job.source.n_epoch,
+        fingerprint=job.source.fingerprint,
+        families=tuple(family.name for family in job.plan.families),
+        stress_version=job.plan.version,
+        inputs=len(job.plan.input_ids),
+        sets=len(job.plan.sets),
+        done_sets=writer.done_sets,
+        known_sets=known,
+        rows=0 if receipt is None else receipt["rows"],
+        quarantined_batches=len(writer.failures),
+        cost=cost,
+        is_waiting=is_waiting,
+        stream_id=writer.stream_id,
+        receipt=receipt,
+        backend=backend,
+        workers=workers,
+        seconds=time.monotonic() - began,
+        failures=dict(sorted(writer.failures.items())),
+    )
+
+
+def _writer(lake: Lake, job: StressJob, provenance: Provenance | None) -> StressWriter:
+    """Return a writer that goes on at the first set which is not committed."""
+    stream_id = job.stream_id
+    mark = lake.mark(LANDING_STRESS, stream_id)
+    return StressWriter(
+        lake=lake,
+        spec=LANDING_STRESS,
+        model_key=job.source.model_key,
+        stream_id=stream_id,
+        provenance=provenance,
+        next_seq=0 if mark is None else mark + 1,
+        fingerprints={job.source.fingerprint},  # the trace has described them
+        job=job,
+        encoder=StressEncoder(Identity(*split_model_key(job.source.model_key))),
+    )
+
+
+def _measure(pool: WorkerPool, job: StressJob, *, first: int) -> tuple[dict[int, BatchResult], StressCost]:
+    """Run eight batches spread over what is left; return their results, which the pass uses, and the cost."""
+    left = job.batches - first
+    numbers = sorted({first + index * left // _MEASURED for index in range(_MEASURED)})
+    results = {numbers[result.index]: result for result in pool.map(job.batch(number) for number in numbers)}
+    good = {number: result for number, result in results.items() if not result.failed}
+    if not good:
+        raise WorkerPoolError(
+            f"none of {len(numbers)} batches of the stress pass of {job.source.model_key} could be run; nothing was "
+            f"written. First reason: {results[numbers[0]].reason}"
+        )
+    seconds = sum(float(result.columns["seconds"][0]) for result in good.values())
+    inputs = sum(len(result.columns["labels"]) for result in good.values())
+    forwards = sum(batch["stop"] - batch["start"] for batch in map(job.batch, range(first, job.batches)))
+    sets = len(job.plan.sets) - first // job.batches_per_set
+    cost = StressCost(
+        seconds=seconds / inputs * forwards / pool.size,
+        measured_batches=len(good),
+        measured_inputs=inputs,
+        measured_seconds=seconds,
+        sets=sets,
+        forwards=forwards,
+        workers=pool.size,
+    )
+    return results, cost
+
+
+def _run(pool: WorkerPool, writer: StressWriter, measured: dict[int, BatchResult], *, progress: Progress) -> None:
+    """Run what was not measured and write everything."""
+    job = writer.job
+    todo = [number for number in range(writer.next_seq, job.batches) if number not in measured]
+    with reporting(
+        progress, total=len(job.plan.sets), done=writer.done_sets, title=f"stress {job.source.model_key}"
+    ) as advance:
+
+        def take(number: int, result: BatchResult) -> None:
+            before = writer.done_sets
+            writer.take(number, result)
+            for _ in range(writer.done_sets - before):
+                advance()
+
+        for number, result in measured.items():
+            take(number, result)
+        for result in pool.map(job.batch(number) for number in todo):
+            take(todo[result.index], result)
+    writer.flush()
