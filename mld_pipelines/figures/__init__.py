@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from mld_pipelines.figures._agreement import agreement_diagram
 from mld_pipelines.figures._bars import CATEGORY_COLOURS, bar_chart
+from mld_pipelines.figures._bubbles import bubble_map
 from mld_pipelines.figures._distributions import histogram, reliability_diagram
 from mld_pipelines.figures._glance import GLANCE_LIMIT, glance
 from mld_pipelines.figures._heat import heat_map
@@ -13,7 +15,9 @@ __all__ = [
     "CATEGORY_COLOURS",
     "COLOURS",
     "GLANCE_LIMIT",
+    "agreement_diagram",
     "bar_chart",
+    "bubble_map",
     "glance",
     "heat_map",
     "histogram",

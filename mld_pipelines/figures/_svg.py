@@ -12,7 +12,18 @@ from mld_pipelines.exceptions import InvalidInputError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["COLOURS", "document", "element", "is_number", "number", "shorten", "text", "to_data_uri", "to_markdown"]
+__all__ = [
+    "COLOURS",
+    "document",
+    "element",
+    "is_number",
+    "number",
+    "shorten",
+    "text",
+    "titled",
+    "to_data_uri",
+    "to_markdown",
+]
 
 #: Mid-tones that keep ≥ 3 : 1 contrast (text 4 : 1) on white and on the dark page alike, so that one picture fits
 #: both themes of the Dagster UI: an image in a page cannot see which theme the page has.
@@ -72,6 +83,11 @@ def text(x: float, y: float, content: str, *, anchor: str = "start", weight: str
         text_anchor=None if anchor == "start" else anchor,
         font_weight=weight,
     )
+
+
+def titled(part: str, title: str) -> str:
+    """Return an element that shows a text while the pointer rests on it; it needs no script."""
+    return f"<g><title>{_clean(title)}</title>{part}</g>"
 
 
 def number(value: float) -> str:

@@ -14,8 +14,11 @@ from hypothesis import strategies as st
 
 from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.figures import (
+    CATEGORY_COLOURS,
     COLOURS,
+    agreement_diagram,
     bar_chart,
+    bubble_map,
     heat_map,
     histogram,
     line_chart,
@@ -47,6 +50,19 @@ def _cells() -> pl.DataFrame:
     )
 
 
+def _windows() -> pl.DataFrame:
+    rows = [
+        (f"w{k}", 0.01 * k, 0.012 * k, 0.01 * k - 0.01, 0.02 * k, "random" if k % 2 else "class") for k in range(12)
+    ]
+    return pl.DataFrame(rows, schema=["name", "true", "estimated", "low", "high", "kind"], orient="row")
+
+
+def _codes() -> pl.DataFrame:
+    kinds = list(CATEGORY_COLOURS)
+    rows = [(f"E{k:03d}", float(k % 5), float(k // 5), 10 * k, kinds[k % 6]) for k in range(40)]
+    return pl.DataFrame(rows, schema=["code", "x", "y", "n", "category"], orient="row")
+
+
 def _figures() -> dict[str, str]:
     shares = pl.DataFrame({"category": ["stable_coverage", "hotspot"], "ratio": [0.8, 0.2]})
     bins = pl.DataFrame({"predicted": [0.1, 0.7], "observed": [0.2, 0.6], "counts": [90, 10]})
@@ -59,6 +75,10 @@ def _figures() -> dict[str, str]:
         "spark": sparkline([1.0, None, 3.0], title="Volume"),
         "histogram": histogram([3, 1, 0], edges=[0, 1, 2, 3], reference=[1, 1, 1], title="Error probability"),
         "reliability": reliability_diagram(bins, title="Calibration"),
+        "agreement": agreement_diagram(
+            _windows(), low="low", high="high", kind="kind", name="name", title="Estimated and true"
+        ),
+        "bubbles": bubble_map(_codes(), x="x", y="y", label="code", size="n", category="category", title="Map"),
     }
 
 
@@ -71,15 +91,19 @@ EMPTY = {
     "reliability": lambda: reliability_diagram(
         pl.DataFrame(schema={"predicted": pl.Float64, "observed": pl.Float64, "counts": pl.Int64}), title="t"
     ),
+    "agreement": lambda: agreement_diagram(_windows().clear(), low="low", high="high", kind="kind", title="t"),
+    "bubbles": lambda: bubble_map(_codes().clear(), x="x", y="y", label="code", size="n", title="t"),
 }
 
+NAMES = ["bars", "line", "heat", "spark", "histogram", "reliability", "agreement", "bubbles"]
 
-@pytest.mark.parametrize("name", ["bars", "line", "heat", "spark", "histogram", "reliability"])
+
+@pytest.mark.parametrize("name", NAMES)
 def test_equal_inputs_give_equal_text(name: str) -> None:
     assert _figures()[name] == _figures()[name]
 
 
-@pytest.mark.parametrize("name", ["bars", "line", "heat", "spark", "histogram", "reliability"])
+@pytest.mark.parametrize("name", NAMES)
 def test_every_figure_has_a_name_and_a_description(name: str, parse: Callable) -> None:
     picture = parse(_figures()[name])
     assert picture.root.attrib["role"] == "img"
@@ -87,13 +111,13 @@ def test_every_figure_has_a_name_and_a_description(name: str, parse: Callable) -
     assert any(character.isdigit() for character in picture.all("desc")[0].text)
 
 
-@pytest.mark.parametrize("name", ["bars", "line", "heat", "spark", "histogram", "reliability"])
+@pytest.mark.parametrize("name", NAMES)
 def test_nothing_is_executed_or_fetched(name: str) -> None:
     svg = _figures()[name].replace('xmlns="http://www.w3.org/2000/svg"', "")
     assert not re.search(r"script|href|url\(|http|@import|on\w+=|foreignObject", svg)
 
 
-@pytest.mark.parametrize("name", ["bars", "line", "heat", "spark", "histogram", "reliability"])
+@pytest.mark.parametrize("name", NAMES)
 def test_figures_fit_into_metadata(name: str) -> None:
     assert len(to_data_uri(_figures()[name])) < 10_000
 
