@@ -8,7 +8,7 @@ from mld_pipelines.adapters._hashing import input_hashes
 from mld_pipelines.adapters._heads import Head, HeadSearch, head_named, pooled
 from mld_pipelines.adapters._outputs import OutputKind, ScorePath, Verdict, judge_scores, score_candidates
 from mld_pipelines.adapters._probe import Probe, Seen
-from mld_pipelines.adapters._taps import CompiledTap, FeatureTap
+from mld_pipelines.adapters._taps import CompiledTap, FeatureTap, Slot
 from mld_pipelines.adapters._wrappers import is_compiled, is_data_parallel, unwrap
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Probe",
     "ScorePath",
     "Seen",
+    "Slot",
     "Verdict",
     "export_head",
     "fingerprint",

@@ -144,11 +144,11 @@ class Probe:
         tap = FeatureTap(across_threads=is_data_parallel(model))
         tap.attach(self.head)
         try:
-            tap.arm()
+            slot = tap.arm()
             output = model(*args, **kwargs)
         finally:
             tap.detach()
-        return Seen(output, self.scores(output), tap.take())
+        return Seen(output, self.scores(output), tap.take(slot))
 
     def _discovered(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Seen:
         search = self.search()

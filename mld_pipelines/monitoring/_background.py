@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mld_pipelines.adapters import fingerprint, pooled, weights_version
-from mld_pipelines.capture import InferenceCall, InferenceEncoder, float_array, is_described, model_row
+from mld_pipelines.capture import (
+    CallContext,
+    InferenceCall,
+    InferenceEncoder,
+    float_array,
+    is_described,
+    model_row,
+    renewed_in_children,
+)
+from mld_pipelines.exceptions import MldError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,21 +40,47 @@ class Background:
     """
 
     def __init__(self, identity: Identity, probe: Probe, encoder: InferenceEncoder) -> None:
-        self.fingerprint: str | None = None
+        self.context: CallContext | None = None
         self.recorder: Recorder | None = None
+        self._fingerprint: str | None = None
         self._identity = identity
         self._probe = probe
         self._encoder = encoder
         self._version: int | None = None
         self._described: set[str] = set()
         self._has_warned = False
+        renewed_in_children(self)
 
     def current_fingerprint(self) -> str:
         """Return the fingerprint of the model, taken at the first call and after every change that was noticed."""
-        if self.fingerprint is None:
+        if self._fingerprint is None:
             self._version = weights_version(self._probe.model)
-            self.fingerprint = fingerprint(self._probe.model)
-        return self.fingerprint
+            self._fingerprint = fingerprint(self._probe.model)
+        return self._fingerprint
+
+    def forget_weights(self) -> None:
+        """The weights may have changed: the next call takes their fingerprint."""
+        self._fingerprint = self.context = None
+
+    def renew_after_fork(self) -> None:
+        """A child's calls belong to a stream of its own."""
+        self.context = None
+
+    def current_context(self) -> CallContext:
+        """Return what calls share; kept as `context` until weights, head or process change.
+
+        Raises:
+            MldError: There is no recorder yet.
+        """
+        if self.recorder is None:
+            raise MldError("a call was logged before its logger was complete; this is a defect, please report it.")
+        self.context = CallContext(
+            self.current_fingerprint(),
+            str(self._probe.path),
+            self._probe.feature_layer,
+            self.recorder.stream.stream_id,
+        )
+        return self.context
 
     def encode(self, kept: Sequence[tuple[Any, ...]]) -> list[tuple[list[int], Columns]]:
         """See `Recorder`; the logger keeps bare tuples, which are quicker to make than named ones."""
@@ -61,8 +96,11 @@ class Background:
     def _look_at_weights(self) -> None:
         """Notice weights changed in place, e.g. loaded while serving; later calls carry the new fingerprint."""
         if self._version is not None and weights_version(self._probe.model) != self._version:
-            self.fingerprint = None
+            self.forget_weights()
             self.current_fingerprint()
+        context = self.context
+        if context is not None and context.fingerprint != self._fingerprint:  # made while the weights were looked at
+            self.context = None
 
     def _agreeing(self, call: InferenceCall) -> InferenceCall:
         """Drop a feature that the head does not turn into the scores: a compiled model has one slot for all threads."""

@@ -4,15 +4,48 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["NO_TIME", "batch_size", "combined", "frozen", "rows_of", "stated_time"]
+    from mld_pipelines.adapters import CompiledTap, FeatureTap
+    from mld_pipelines.monitoring._background import Background
+
+__all__ = ["NO_TIME", "Beaten", "batch_size", "combined", "frozen", "rows_of", "stated_time"]
 
 NO_TIME = 2**62
 """ns since 1970, the year 2116: ahead of every clock, so the row is flagged and carries the time of ingest."""
+
+
+class Beaten(NamedTuple):
+    """What every call touches, side by side: behind a forward pass each attribute of the logger costs 1 to 3 µs of 50.
+
+    Attributes:
+        model: The wrapped model.
+        tap: Its hook.
+        is_attached: Whether the hook is on the head; until then calls are watched.
+        put: Appends to the buffer.
+        background: Knows what calls share.
+        next_number: Counts the calls of the stream.
+        clock: The caller's clock, or None.
+        metadata: Metadata of every call, or None.
+        hashes_inputs: Whether inputs are hashed.
+        plain: Type of an output that is the scores themselves, or None.
+        row_bytes: Bytes of a row, 0 until one was seen.
+    """
+
+    model: Any
+    tap: FeatureTap | CompiledTap
+    is_attached: bool
+    put: Callable[[Any, int, int], None]
+    background: Background
+    next_number: Callable[[], int]
+    clock: Callable[[], datetime | float] | None
+    metadata: dict[str, Any] | None
+    hashes_inputs: bool
+    plain: type | None = None
+    row_bytes: int = 0
 
 
 def batch_size(args: Any) -> int:

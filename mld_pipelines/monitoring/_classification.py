@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from mld_pipelines.adapters import Probe, input_hashes
 from mld_pipelines.capture import (
-    CallContext,
     Identity,
     InferenceEncoder,
     Recorder,
@@ -23,7 +22,7 @@ from mld_pipelines.capture import (
 )
 from mld_pipelines.exceptions import InvalidInputError, StorageError
 from mld_pipelines.monitoring._background import Background
-from mld_pipelines.monitoring._call import NO_TIME, batch_size, combined, frozen, rows_of, stated_time
+from mld_pipelines.monitoring._call import NO_TIME, Beaten, batch_size, combined, frozen, rows_of, stated_time
 from mld_pipelines.monitoring._scoring import ResultScoring
 from mld_pipelines.monitoring._stand_in import StandIn
 from mld_pipelines.records import model_key, normalise_input_ids
@@ -32,8 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from mld_pipelines.adapters import CompiledTap, FeatureTap, HeadSearch
-    from mld_pipelines.capture import Overflow, Stats, Stream
+    from mld_pipelines.adapters import HeadSearch, Slot
+    from mld_pipelines.capture import Overflow, Stats
 
 __all__ = ["ClassificationLogger"]
 
@@ -104,18 +103,21 @@ class ClassificationLogger(StandIn):
         }
         self._model = model
         self._names = model_name, version_name, result_name
-        self._hash_inputs = hash_inputs
-        self._clock = clock
-        self._metadata = dict(metadata) if metadata else None
         self._probe = Probe(model, feature_layer=feature_layer)
+        self._tap = self._probe.tap()
         self._start_recording(stream_id)
-        self._tap: FeatureTap | CompiledTap | None = None
-        self._context: CallContext | None = None
-        self._context_stream: Stream | None = None
-        self._row_bytes = 0
-        self._plain: type | None = None
+        self._path = Beaten(
+            model=model,
+            tap=self._tap,
+            is_attached=False,
+            put=self._recorder.put,
+            background=self._background,
+            next_number=itertools.count().__next__,
+            clock=clock,
+            metadata=dict(metadata) if metadata else None,
+            hashes_inputs=hash_inputs,
+        )
         self._lock = threading.Lock()
-        self._local = threading.local()
         self._said: set[str] = set()
         self._finalizer = weakref.finalize(self, _release, self._recorder, self._probe)
         self._finalizer.atexit = False
@@ -137,7 +139,6 @@ class ClassificationLogger(StandIn):
             stream_id=stream_id,
         )
         self._background.recorder = self._recorder
-        self._numbers = itertools.count()
 
     def __call__(self, *args: Any, request_ids: Any = None, metadata: Any = None, **kwargs: Any) -> Any:
         """Return the model's own output for these arguments, and log the inference.
@@ -149,86 +150,79 @@ class ClassificationLogger(StandIn):
             metadata: Scalars per input by name.
             **kwargs: Passed on to the model.
         """
-        tap = self._tap
-        hashed = self._hashed(args, kwargs) if self._hash_inputs else None
-        said = args, request_ids, metadata, hashed
-        if tap is None:
-            return self._first_call(args, kwargs, said)
-        tap.arm()
+        path = self._path
+        model, tap, is_attached, *_ = path
+        hashed = self._hashed(args, kwargs) if path.hashes_inputs else None
+        if not is_attached:
+            return self._first_call(args, kwargs, (request_ids, metadata, hashed))
+        slot = tap.arm()
         start = time.perf_counter_ns()
         try:
-            output = self._model(*args, **kwargs)
+            output = model(*args, **kwargs)
         except BaseException:
-            tap.take()
+            tap.take(slot)
             raise
         latency = time.perf_counter_ns() - start
-        self._keep(output, tap.take(), latency, said)
+        self._keep(path, slot, output, tap.take(slot), latency, args, request_ids, metadata, hashed)
         return output
 
-    def _keep(self, output: Any, feature: Any, latency: int, said: tuple[Any, ...]) -> None:
-        """Log a call whatever happens; one that cannot be logged is counted and never reaches the caller."""
+    def _keep(  # noqa: PLR0917 - names cost more than places here
+        self,
+        path: Beaten,
+        slot: Slot,
+        output: Any,
+        feature: Any,
+        latency: int,
+        args: Any,
+        request_ids: Any,
+        metadata: Any,
+        hashed: Any,
+    ) -> None:
+        """Clone and append, on the caller's thread; a call that cannot be logged is counted and never reaches it."""
         try:
-            self._append(output, feature, latency, *said)
+            _, _, _, put, background, next_number, clock, constant, _, plain, row_bytes = path
+            kept, device, ready = None, None, None
+            try:
+                scores: Any = output if type(output) is plain else self._probe.scores(output)
+                rows = scores.size(0)
+                if scores.is_cuda or scores.requires_grad:
+                    device = scores.device
+                    kept, feature, ready = host_copies(scores, feature)
+                else:  # what `host_copies` does, without the call
+                    kept = scores.clone()
+                size = rows * row_bytes or self._measured(kept, feature)
+            except InvalidInputError as error:
+                self._say("output", f"only basic metrics are logged: {error}")
+                feature, rows, size = None, batch_size(args), _ROW_BYTES
+            number = next_number()
+            if request_ids is not None or metadata is not None or constant is not None:
+                request_ids, metadata = frozen(request_ids), combined(constant, metadata)
+            context = background.context or background.current_context()
+            slot.said = number, rows, request_ids, context
+            at = time.time_ns() if clock is None else self._event_time()
+            # A bare tuple: the background makes an InferenceCall of it.
+            put(
+                (at, latency, kept, feature, rows, number, request_ids, metadata, hashed, context, ready, device),
+                rows,
+                size,
+            )
         except StorageError as error:  # `overflow="block"`: counted already
             self._failed(error)
         except Exception as error:
-            self._recorder.lose("failed", rows_of(said[0]))
+            self._recorder.lose("failed", rows_of(args))
             self._failed(error)
-
-    def _append(  # noqa: PLR0917 - names cost more than places here
-        self, output: Any, feature: Any, latency: int, args: Any, request_ids: Any, metadata: Any, hashed: Any
-    ) -> None:
-        """Clone and append, on the caller's thread: behind a forward pass each attribute costs 1 to 5 µs of 50."""
-        recorder = self._recorder
-        kept, device, ready = None, None, None
-        try:
-            scores: Any = output if type(output) is self._plain else self._probe.scores(output)
-            rows = scores.size(0)
-            if scores.is_cuda or scores.requires_grad:
-                device = scores.device
-                kept, feature, ready = host_copies(scores, feature)
-            else:  # what `host_copies` does, without the call
-                kept = scores.clone()
-            size = rows * self._row_bytes or self._measured(kept, feature)
-        except InvalidInputError as error:
-            self._say("output", f"only basic metrics are logged: {error}")
-            feature, rows, size = None, batch_size(args), _ROW_BYTES
-        number = next(self._numbers)
-        if request_ids is not None or metadata is not None or self._metadata is not None:
-            request_ids, metadata = frozen(request_ids), combined(self._metadata, metadata)
-        self._local.last = number, rows, request_ids, recorder.stream
-        context = self._context
-        if (
-            context is None
-            or recorder.stream is not self._context_stream
-            or context.fingerprint is not self._background.fingerprint
-        ):
-            context = self._renewed_context()
-        at = time.time_ns() if self._clock is None else self._event_time()
-        # A bare tuple: the background makes an InferenceCall of it.
-        recorder.put(
-            (at, latency, kept, feature, rows, number, request_ids, metadata, hashed, context, ready, device),
-            rows,
-            size,
-        )
 
     def _measured(self, scores: Any, feature: Any) -> int:
         """Return the bytes of a call, and remember them per row: widths do not change."""
         size = int(scores.nbytes) + (0 if feature is None else int(feature.nbytes))
-        rows = max(1, scores.shape[0])
-        self._row_bytes = size // rows + _ROW_BYTES
-        return self._row_bytes * int(scores.shape[0])
+        rows = int(scores.shape[0])
+        row_bytes: int = size // max(1, rows) + _ROW_BYTES
+        self._learn(row_bytes=row_bytes)
+        return row_bytes * rows
 
-    def _renewed_context(self) -> CallContext:
-        """Collect what calls share, after the first call, a change of the weights or a fork."""
-        self._context_stream = self._recorder.stream
-        self._context = CallContext(
-            self._background.current_fingerprint(),
-            str(self._probe.path),
-            self._probe.feature_layer,
-            self._context_stream.stream_id,
-        )
-        return self._context
+    def _learn(self, **facts: Any) -> None:
+        with self._lock:
+            self._path = self._path._replace(**facts)
 
     def _first_call(self, args: Any, kwargs: Any, said: tuple[Any, ...]) -> Any:
         """Call the model, watching it to learn where scores and feature are; concurrent first calls each do."""
@@ -237,22 +231,19 @@ class ClassificationLogger(StandIn):
             start = time.perf_counter_ns()
             output = self._model(*args, **kwargs)
             latency = time.perf_counter_ns() - start
-        feature = None
+        feature, slot = None, self._tap.slot()
         try:
-            if search is not None:
-                feature = self._probe.settle(search, output).feature
-            elif self._tap is not None:
-                feature = self._tap.take()
+            feature = self._tap.take(slot) if search is None else self._probe.settle(search, output).feature
         except InvalidInputError as error:
             self._say("output", f"only basic metrics are logged: {error}")
         except Exception as error:
             self._failed(error)
-        self._keep(output, feature, latency, said)
+        self._keep(self._path, slot, output, feature, latency, args, *said)
         try:
             self._attach()
-            self._context = None
-            path = self._probe.path
-            self._plain = path.output_type if path is not None and not path.steps else None
+            self._background.context = None
+            found = self._probe.path
+            self._learn(plain=found.output_type if found is not None and not found.steps else None)
         except Exception as error:
             self._failed(error)
         return output
@@ -268,8 +259,7 @@ class ClassificationLogger(StandIn):
             if not self._probe.is_named and not self._model.training:  # the compiler must see the hook
                 self._probe.learn(*args, **kwargs)
             self._attach()
-            if self._tap is not None:
-                self._tap.arm()
+            self._tap.arm()
         except Exception as error:
             self._failed(error)
         return None
@@ -277,12 +267,11 @@ class ClassificationLogger(StandIn):
     def _attach(self) -> None:
         """Put the hook on the head, once."""
         with self._lock:
-            if self._tap is None and not self._recorder.is_closed:
-                tap = self._probe.tap()
+            if not self._path.is_attached and not self._recorder.is_closed:
                 if self._probe.head is not None:
-                    tap.attach(self._probe.head)
-                    self._probe.attached = tap
-                self._tap = tap
+                    self._tap.attach(self._probe.head)
+                    self._probe.attached = self._tap
+                self._path = self._path._replace(is_attached=True)
 
     def _hashed(self, args: Any, kwargs: Any) -> list[str] | None:
         """Hash the inputs before the model can change them."""
@@ -295,7 +284,7 @@ class ClassificationLogger(StandIn):
 
     def _event_time(self) -> int:
         try:
-            return stated_time(self._clock)
+            return stated_time(self._path.clock)
         except Exception as error:
             self._say("clock", f"the clock failed, the time of ingest is used: {type(error).__name__}: {error}")
             return NO_TIME
@@ -314,16 +303,15 @@ class ClassificationLogger(StandIn):
     @property
     def last_request_ids(self) -> list[str]:
         """Request ids of the last call of this thread, to hand to `log_labels`; empty before the first."""
-        last = getattr(self._local, "last", None)
-        if last is None:
+        if (last := self._tap.slot().said) is None:
             return []
-        number, rows, given, stream = last
+        number, rows, given, context = last
         if given is not None:
             try:
                 return normalise_input_ids(given, rows)
             except (InvalidInputError, TypeError):
                 pass
-        return generated_request_ids(stream.stream_id, number, rows)
+        return generated_request_ids(context.stream_id, number, rows)
 
     @property
     def model(self) -> Any:
@@ -365,8 +353,7 @@ class ClassificationLogger(StandIn):
             return False
         finally:
             with self._lock:
-                if self._tap is not None:
-                    self._tap.detach()
+                self._tap.detach()
 
     def __enter__(self) -> ClassificationLogger:
         """Return the logger."""
@@ -385,7 +372,7 @@ class ClassificationLogger(StandIn):
         return f"ClassificationLogger({'@'.join(self._names[:2])}, result_name={self._names[2]!r}, {self._model!r})"
 
     def _weights_may_have_changed(self) -> None:
-        self._background.fingerprint = None
+        self._background.forget_weights()
 
 
 def _restore(model: Any, names: tuple[str, str, str | None], arguments: dict[str, Any]) -> ClassificationLogger:

@@ -241,9 +241,9 @@ def test_a_tap_on_a_copied_model_is_inert(make):
     probe.call(x)
     tap = FeatureTap()
     tap.attach(probe.head)
-    tap.arm()
+    slot = tap.arm()
     copy.deepcopy(model)(x)
-    assert tap.take() is None
+    assert tap.take(slot) is None
 
 
 @pytest.mark.parametrize(

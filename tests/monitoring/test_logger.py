@@ -358,7 +358,7 @@ def test_inferences_that_cannot_be_logged_are_counted(model, monkeypatch, caplog
     logger = ClassificationLogger(model, "net", "v1")
     logger(torch.randn(1, 4))
     monkeypatch.setattr(logger._probe, "scores", lambda _: 1 / 0)
-    logger._plain = None
+    logger._learn(plain=None)
     assert logger(torch.randn(3, 4)).shape == (3, 3)
     monkeypatch.undo()
     logger(torch.randn(2, 4))
