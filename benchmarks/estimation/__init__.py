@@ -1,1 +1,1 @@
-"""How well the error estimate, the window estimate and the codes do, beside every peer (`python -m benchmarks.estimation`)."""
+"""Error estimates, window estimates and codes beside every peer (`python -m benchmarks.estimation`)."""

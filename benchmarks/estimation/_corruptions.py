@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mld_pipelines.stress import StressSet, TabularReference, choose_inputs, find_families
+import numpy as np
+
+from mld_pipelines.stress import TabularReference, choose_inputs, find_families
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import numpy as np
     from numpy.typing import NDArray
 
     from benchmarks.estimation._datasets import Dataset
     from mld_pipelines.stress import Family
 
-__all__ = ["STRESS_SEVERITIES", "chosen_rows", "corrupted", "families_of"]
+__all__ = ["STRESS_SEVERITIES", "chosen_rows", "corrupt", "families_of"]
 
 STRESS_SEVERITIES = (1, 3, 5)
 """Severities of the stress copies, as in the product's own pass."""
@@ -28,24 +27,20 @@ def families_of(data: Dataset) -> tuple[Family, ...]:
     return find_families("tabular", reference=TabularReference.fit(data.inputs[data.splits["reference"]]))
 
 
-def corrupted(
-    families: tuple[Family, ...], inputs: NDArray[np.float32], *, severities: tuple[int, ...], seed: int
-) -> Iterator[tuple[StressSet, NDArray[np.float32]]]:
-    """Yield every kind at every severity with the inputs under it.
+def corrupt(family: Family, kind: str, inputs: NDArray[np.float32], *, severity: int, seed: int) -> NDArray[np.float32]:
+    """Return the inputs under one kind at one severity.
 
     Args:
-        families: What corrupts.
+        family: Its family.
+        kind: What corrupts.
         inputs: Inputs, first axis N.
-        severities: Of 1 to 5.
+        severity: 1 to 5.
         seed: Copies of reference inputs and held-out inputs need different ones: columns that are lost are drawn
             once for all inputs.
     """
     ids = [str(row) for row in range(len(inputs))]
-    for family in families:
-        for kind in family.kinds:
-            for severity in severities:
-                values = family.corrupt_batch(inputs, ids, kind=kind.name, severity=severity, seed=seed)
-                yield StressSet(family.name, kind.name, severity), values
+    values = family.corrupt_batch(inputs, ids, kind=kind, severity=severity, seed=seed)
+    return np.asarray(values)
 
 
 def chosen_rows(n_reference: int, *, n: int) -> list[int]:

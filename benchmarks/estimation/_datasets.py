@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -156,7 +157,7 @@ def _decode(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 
     with np.load(path) as stored:
         data, offsets, labels = stored["jpeg"].tobytes(), stored["offsets"].tolist(), stored["labels"]
-    files = (data[start:end] for start, end in zip(offsets, offsets[1:], strict=False))
+    files = (data[start:end] for start, end in pairwise(offsets))
     images = np.stack([np.asarray(Image.open(io.BytesIO(one)).convert("RGB")) for one in files])
     return images.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255.0), labels.astype(np.int64)
 

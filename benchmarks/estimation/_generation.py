@@ -13,15 +13,19 @@ import numpy as np
 from mld_pipelines.stress import StressSet
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from numpy.typing import NDArray
 
-    from benchmarks.estimation._datasets import Dataset
     from benchmarks.estimation._networks import Network
+
+    Arrays = dict[str, NDArray[Any]]
 
 __all__ = ["ModelOutputs", "Outputs", "Protocol", "outputs_of"]
 
 _CACHE = Path(__file__).resolve().parents[2] / "build" / "estimation"
-_SOURCES = ("_datasets.py", "_networks.py", "_corruptions.py", "_generation.py")
+_VERSION = 1
+"""Raised with every change of data, networks or training: outputs of another version are not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +37,14 @@ class Protocol:
         stress_inputs: Reference inputs that the stress pass copies.
         epochs: None trains as long as the protocol says.
         held_out: Most held-out units; None keeps all.
+        stride: Each corrupted set holds every such held-out unit, another first one in turn.
     """
 
     severities: tuple[int, ...] = (1, 2, 3, 4, 5)
     stress_inputs: int = 400
     epochs: int | None = None
     held_out: int | None = None
+    stride: int = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,7 +79,7 @@ class ModelOutputs:
         train: Training units.
         reference: Reference units.
         held_out: Clean units of the windows.
-        corrupted: The held-out units under every kind and severity.
+        corrupted: Held-out units under every kind and severity.
         copies: The stress pass: `copied_rows` of the reference under every kind at severities 1, 3 and 5.
         copied_rows: Reference rows, `(v,)`.
         planted: What was planted in each held-out unit, or None.
@@ -119,32 +125,28 @@ def outputs_of(name: str, protocol: Protocol) -> ModelOutputs:
 
 
 def _digest(protocol: Protocol) -> str:
-    """Twelve digits that change with the code that makes the outputs, the stress families and the sizes."""
+    """Twelve digits that change with what makes the outputs: this code's version, sizes, torch, stress families."""
     import torch
 
-    import mld_pipelines.stress
+    from mld_pipelines.stress import TabularReference, find_families
 
-    folders = [(Path(__file__).parent, _SOURCES), (Path(mld_pipelines.stress.__file__).parent, None)]
-    state = hashlib.sha256(f"{protocol} {torch.__version__}".encode())
-    for folder, names in folders:
-        for source in sorted(folder.glob("*.py")):
-            if names is None or source.name in names:
-                state.update(source.read_bytes())
-    return state.hexdigest()[:12]
+    tables = TabularReference.fit(np.random.default_rng(0).normal(size=(8, 2)))
+    families = (*find_families("image"), *find_families("tabular", reference=tables))
+    kinds = [(one.name, one.version, kind.name) for one in families for kind in one.kinds]
+    return hashlib.sha256(f"{_VERSION} {protocol} {torch.__version__} {kinds}".encode()).hexdigest()[:12]
 
 
-def _generate(name: str, protocol: Protocol) -> dict[str, NDArray[np.generic]]:
-    from benchmarks.estimation._corruptions import STRESS_SEVERITIES, chosen_rows, corrupted, families_of
+def _generate(name: str, protocol: Protocol) -> Arrays:
+    from benchmarks.estimation._corruptions import STRESS_SEVERITIES, chosen_rows, corrupt, families_of
     from benchmarks.estimation._datasets import load
     from benchmarks.estimation._networks import train
 
-    kind, seed = name[0], int(name[1:])
-    data = load(kind, seed)
-    network = train(kind, data, seed=seed, epochs=protocol.epochs)
+    data = load(name[0], int(name[1:]))
+    network = train(name[0], data, seed=int(name[1:]), epochs=protocol.epochs)
     held_out = np.arange(data.splits["held_out"].start, len(data.labels))[: protocol.held_out]
     rows = np.array(chosen_rows(data.n_reference, n=protocol.stress_inputs))
     head = network.head
-    arrays: dict[str, NDArray[np.generic]] = {
+    arrays: Arrays = {
         "weight": head.weight.detach().numpy().astype(np.float64),
         "bias": head.bias.detach().numpy().astype(np.float64),
         "copied_rows": rows,
@@ -153,39 +155,40 @@ def _generate(name: str, protocol: Protocol) -> dict[str, NDArray[np.generic]]:
         arrays["planted"] = data.planted[held_out]
     splits = {"train": np.arange(data.n_train), "reference": data.n_train + np.arange(data.n_reference)}
     for part, chosen in {**splits, "held_out": held_out}.items():
-        _put(arrays, part, network, data, chosen, data.inputs[chosen])
-    families = families_of(data)
-    for place, chosen, severities in (
-        ("corrupted", held_out, protocol.severities),
-        ("copies", data.n_train + rows, STRESS_SEVERITIES),
-    ):
-        seed_of_place = 1 if place == "corrupted" else 0
-        for one, values in corrupted(families, data.inputs[chosen], severities=severities, seed=seed_of_place):
-            _put(arrays, f"{place}/{one.family}/{one.kind}/{one.severity}", network, data, chosen, values)
+        arrays |= _named(part, network, data.inputs[chosen], data.labels[chosen])
+    turn = 0
+    for family in families_of(data):
+        for kind in family.kinds:
+            path = f"{family.name}/{kind.name}"
+            for level in protocol.severities:
+                chosen = held_out[turn % protocol.stride :: protocol.stride]
+                values = corrupt(family, kind.name, data.inputs[chosen], severity=level, seed=1)
+                arrays |= _named(f"corrupted/{path}/{level}", network, values, data.labels[chosen])
+                turn += 1
+            for level in STRESS_SEVERITIES:
+                chosen = data.n_train + rows
+                values = corrupt(family, kind.name, data.inputs[chosen], severity=level, seed=0)
+                arrays |= _named(f"copies/{path}/{level}", network, values, data.labels[chosen])
     return arrays
 
 
-def _put(
-    arrays: dict[str, NDArray[np.generic]],
-    name: str,
-    network: Network,
-    data: Dataset,
-    rows: NDArray[np.integer],
-    inputs: NDArray[np.float32],
-) -> None:
+def _named(name: str, network: Network, inputs: NDArray[np.float32], labels: NDArray[np.int64]) -> Arrays:
+    """The network's outputs as arrays of a name."""
     from benchmarks.estimation._networks import run
 
-    arrays[f"{name}|features"], arrays[f"{name}|logits"] = run(network, inputs)
-    arrays[f"{name}|labels"] = data.labels[rows]
+    features, logits = run(network, inputs)
+    return {f"{name}|features": features, f"{name}|logits": logits, f"{name}|labels": labels}
 
 
-def _unpack(name: str, arrays: dict[str, NDArray[np.generic]], *, seconds: float) -> ModelOutputs:
+def _unpack(name: str, arrays: Arrays, *, seconds: float) -> ModelOutputs:
     def part(place: str) -> Outputs:
         return Outputs(*(arrays[f"{place}|{column}"] for column in ("features", "logits", "labels")))
 
     def sets(place: str) -> dict[StressSet, Outputs]:
         found = [key.split("|")[0] for key in arrays if key.startswith(f"{place}/") and key.endswith("|labels")]
-        return {StressSet(path.split("/")[1], path.split("/")[2], int(path.split("/")[3])): part(path) for path in found}
+        return {
+            StressSet(path.split("/")[1], path.split("/")[2], int(path.split("/")[3])): part(path) for path in found
+        }
 
     return ModelOutputs(
         name=name,

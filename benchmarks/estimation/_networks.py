@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -114,7 +115,7 @@ def run(network: Network, inputs: NDArray[np.float32]) -> tuple[NDArray[np.float
 def _build(kind: str, data: Dataset) -> Network:
     if kind == "f":
         stem = [_Centred(), nn.Conv2d(3, _WIDTHS[0], 3, 1, 1, bias=False), nn.BatchNorm2d(_WIDTHS[0]), nn.ReLU()]
-        blocks = [_Residual(*pair) for pair in zip(_WIDTHS, _WIDTHS[1:], strict=False)]
+        blocks = [_Residual(*pair) for pair in pairwise(_WIDTHS)]
         return Network(nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten()), _WIDTHS[-1], 10)
     if data.modality == "tabular":
         layers = [nn.Linear(data.inputs.shape[1], 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU()]
