@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 __all__ = ["BLOCK_ROWS", "map_blocks", "padded_blocks"]
 
-BLOCK_ROWS = 64
+BLOCK_ROWS = 32
 """Rows per product. Scoring one unit pays for a whole block, scoring thousands prefers long ones. Processor time of one
-unit alone and of one among 1,000 (d = 64, bank 3,000 | d = 512, bank 10,000): 256 rows 3.4 ms, 20 us | 31 ms, 149 us;
-64 rows 0.9 ms, 23 us | 10 ms, 172 us; 16 rows 0.5 ms, 32 us | 9 ms, 300 us."""
+unit alone and of one among 1,000 (d = 64, bank 3,000 | d = 512, bank 10,000): 64 rows 0.7 ms, 20 us | 2.8 ms, 105 us;
+32 rows 0.7 ms, 21 us | 1.8 ms, 110 us; 16 rows 0.6 ms, 23 us | 1.5 ms, 115 us."""
 
 
 def padded_blocks(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from mld_pipelines.diagnosis._artifact import pack_artifact, unpack_artifact
 from mld_pipelines.diagnosis._blocks import padded_blocks
 from mld_pipelines.diagnosis._codemap import CodeMap, fit_code_map
+from mld_pipelines.diagnosis._products import FixedProduct
 from mld_pipelines.diagnosis._projection import Projection, check_features
 from mld_pipelines.diagnosis._threads import one_thread_if_free
 from mld_pipelines.exceptions import CorruptArtifactError, InvalidInputError
@@ -103,10 +104,14 @@ class CodeSpace:
     scale: float
     sqrt_p_weight: float
     n_classes: int
+    _product: FixedProduct = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_product", FixedProduct.of(self.axes))
 
     def places(self, features: NDArray[np.generic], probabilities: NDArray[np.generic]) -> NDArray[np.float64]:
         """Return `u`, float64, shape (N, k + K), for checked arrays."""
-        axes = (self.projection.embed(features) - self.mean) @ self.axes / self.scale
+        axes = self._product.after(self.projection.embed(features) - self.mean) / self.scale
         roots = np.sqrt(np.maximum(probabilities.astype(np.float64), 0.0))
         return np.concatenate([axes, self.sqrt_p_weight * roots], axis=1)
 

@@ -3,8 +3,8 @@
 One float32 product screens the bank, float64 decides among the rows that float32 cannot tell apart. The error bound is
 strict, so a score is that of a float64 search to the bit, whatever kernel or batch the product ran in. Processor time
 of a whole production score (one core, one of a batch of 1,000 | one unit alone) with it, and with the float64 product
-over blocks of 64 rows that it replaced: d = 64, bank 3,000: 19 us | 0.6 ms, was 25 | 1.1; d = 512, bank 10,000: 105 us
-| 2.7 ms, was 169 | 9.8.
+over padded blocks that it replaced: d = 64, bank 3,000: 20 us | 0.6 ms, was 25 | 1.1; d = 512, bank 10,000: 108 us |
+1.8 ms, was 169 | 9.8.
 """
 
 from __future__ import annotations

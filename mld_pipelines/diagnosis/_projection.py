@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mld_pipelines.diagnosis._blocks import map_blocks
+from mld_pipelines.diagnosis._products import FixedProduct
 from mld_pipelines.exceptions import CorruptArtifactError, InvalidInputError
 
 if TYPE_CHECKING:
@@ -34,6 +35,10 @@ class Projection:
     feature_dim: int
     mean: NDArray[np.float64]
     components: NDArray[np.float64]
+    _product: FixedProduct = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_product", FixedProduct.of(self.components))
 
     @property
     def is_identity(self) -> bool:
@@ -93,8 +98,7 @@ class Projection:
         return cls(feature_dim=feature_dim, mean=mean, components=components)
 
     def _project_block(self, block: NDArray[np.generic]) -> NDArray[np.float64]:
-        projected: NDArray[np.float64] = (block.astype(np.float64) - self.mean) @ self.components
-        return projected
+        return self._product.after(block.astype(np.float64) - self.mean)
 
 
 def fit_projection(features: ArrayLike, *, limit: int = 256, seed: int = 0) -> Projection:

@@ -42,6 +42,18 @@ def test_row_does_not_depend_on_its_batch(wide: np.ndarray) -> None:
         np.testing.assert_allclose(projection.project(wide[start:stop]), whole[start:stop], rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("kept", [99, 250])
+def test_row_keeps_its_bits_at_every_place_of_a_block(kept: int) -> None:
+    """A plain product of 64 rows with these shapes does not (OpenBLAS, SkylakeX kernels)."""
+    rng = np.random.default_rng(0)
+    projection = fit_projection(rng.normal(size=(kept + 1, 300)).astype(np.float32))
+    assert projection.width == kept
+    rows = rng.normal(size=(130, 300)).astype(np.float32)
+    whole = projection.project(rows)
+    alone = np.concatenate([projection.project(rows[place : place + 1]) for place in range(130)])
+    np.testing.assert_array_equal(alone, whole)
+
+
 def test_rank_bounds_the_width() -> None:
     rng = np.random.default_rng(1)
     low_rank = rng.normal(size=(200, 3)) @ rng.normal(size=(3, 30))
