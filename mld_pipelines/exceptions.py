@@ -12,6 +12,7 @@ __all__ = [
     "CorruptArtifactError",
     "CorruptTableError",
     "DuplicateResultError",
+    "ExportError",
     "InvalidInputError",
     "LakeError",
     "MissingDependencyError",
@@ -62,6 +63,10 @@ class UnknownEpochError(NotFoundError):
 
 class DuplicateResultError(MldError):
     """A result of this name exists already; results are immutable."""
+
+
+class ExportError(MldError):
+    """A file cannot be written, or exists already and was not to be replaced."""
 
 
 class UnfinishedTraceError(MldError):

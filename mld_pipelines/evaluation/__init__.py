@@ -7,6 +7,7 @@ from mld_pipelines.evaluation._current import current_result, current_results, p
 from mld_pipelines.evaluation._datasets import PRODUCTION, choose_decision_dataset
 from mld_pipelines.evaluation._epochs import EpochSpec, format_spec, parse_spec, resolve_epochs
 from mld_pipelines.evaluation._evaluate import Progress, compute, evaluate
+from mld_pipelines.evaluation._evidence import EVIDENCE_SCHEMA, reliability_bins, window_evidence
 from mld_pipelines.evaluation._filters import Filters, filter_expression, filtered
 from mld_pipelines.evaluation._load import StoredResult, list_results, load_result, result_names
 from mld_pipelines.evaluation._plan import EvaluationPlan, known_models, plan
@@ -21,6 +22,7 @@ from mld_pipelines.evaluation._window_estimates import estimate_units
 __all__ = [
     "ALEATORIC",
     "CATEGORY_RATIOS",
+    "EVIDENCE_SCHEMA",
     "METRIC_COLUMNS",
     "METRIC_EXTRAS",
     "PRODUCTION",
@@ -55,6 +57,7 @@ __all__ = [
     "promote",
     "promote_result",
     "promote_stress",
+    "reliability_bins",
     "remove_unbound",
     "resolve_epochs",
     "result_names",
@@ -62,4 +65,5 @@ __all__ = [
     "store",
     "unfinished_streams",
     "view",
+    "window_evidence",
 ]

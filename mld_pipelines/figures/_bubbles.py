@@ -21,6 +21,9 @@ _SMALLEST, _LARGEST = 2.0, 15.0
 _CHARACTER, _LINE = 6.2, 12.0
 """Width and height of a character of a label, in pixels at 11 px: what two labels must not share."""
 
+_SMALLEST_SPAN = 1e-12
+"""Differences below this share of the values are rounding: such rows are drawn in one place."""
+
 Box = tuple[float, float, float, float]
 
 
@@ -79,7 +82,10 @@ def _scales(xs: Sequence[float], ys: Sequence[float], width: float, height: floa
     """Return the two axes: centred, with as many pixels per unit as fit both ways."""
     left, right, top, bottom = _MARGIN, width - _MARGIN, _TOP + _MARGIN, height - _MARGIN
     span_x, span_y = (max(values, default=0.0) - min(values, default=0.0) for values in (xs, ys))
-    unit = max(span_x / (right - left), span_y / (bottom - top)) or 1.0
+    unit = max(span_x / (right - left), span_y / (bottom - top))
+    magnitude = max((abs(value) for value in (*xs, *ys)), default=0.0)
+    if unit <= _SMALLEST_SPAN * magnitude:  # one place, up to rounding
+        unit = max(magnitude, 1.0)
     middle_x, middle_y = ((max(v, default=0.0) + min(v, default=0.0)) / 2 for v in (xs, ys))
     half_x, half_y = unit * (right - left) / 2, unit * (bottom - top) / 2
     return (
