@@ -49,7 +49,7 @@ class Corruptor:
 
     def clean(self, inputs: Sequence[Any]) -> Any:
         """Return what the model takes for these inputs as they are."""
-        return self._batch(list(inputs))
+        return self._batch([_held_as(input_array(one).copy(), one) for one in inputs])
 
     def corrupted(self, inputs: Sequence[Any], input_ids: Sequence[str], stress_set: StressSet) -> Any:
         """Return what the model takes for the copies of one kind and severity.

@@ -1,8 +1,9 @@
-"""Tracers: record what a model does with labelled inputs."""
+"""Tracers: record what a model does with labelled inputs, and with corrupted copies of them."""
 
 from __future__ import annotations
 
 from mld_pipelines.training._classification import ClassificationTracer
+from mld_pipelines.training._stress_receipt import StressReceipt
 from mld_pipelines.training._traced import Receipt
 
-__all__ = ["ClassificationTracer", "Receipt"]
+__all__ = ["ClassificationTracer", "Receipt", "StressReceipt"]

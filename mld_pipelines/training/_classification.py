@@ -32,13 +32,15 @@ from mld_pipelines.training._save import save
 from mld_pipelines.training._traced import Traced
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
     from mld_pipelines.adapters import Seen
     from mld_pipelines.capture import Stats
+    from mld_pipelines.tracing import Progress
+    from mld_pipelines.training._stress_receipt import StressReceipt
     from mld_pipelines.training._traced import Receipt
 
 __all__ = ["ClassificationTracer"]
@@ -178,6 +180,62 @@ class ClassificationTracer:
                 "epoch that was traced, or none for all."
             )
         return save(self, chosen, timeout=timeout)
+
+    def stress(
+        self,
+        inputs: Any,
+        labels: Any,
+        *,
+        input_ids: Any,
+        dataset_type: str = "val",
+        n_epoch: int | None = None,
+        families: str = "image",
+        preprocess: Callable[[Any], Any] | None = None,
+        normalize: tuple[Any, Any] | None = None,
+        severities: Sequence[int] = (1, 3, 5),
+        max_inputs: int = 400,
+        seed: int = 0,
+        progress: Progress = None,
+    ) -> StressReceipt:
+        """Run the model on corrupted copies of labelled inputs, so that its error estimate has seen a shift.
+
+        The next evaluation learns from the copies how the estimate errs under shift, and says what it verified. The
+        model runs in eval mode without gradients and is left as it was. Calling again with the same inputs and weights
+        continues an interrupted pass, or runs nothing.
+
+        Args:
+            inputs: N inputs before preprocessing: tensor, array, or a list with one entry per input. Images hold [0, 1]
+                (or 8-bit values), tables one row per input, points one scan (points, 3 or more columns) per input.
+            labels: N class indices.
+            input_ids: The ids that the inputs were traced by.
+            dataset_type: Dataset that the inputs were traced as; it has to be the one that decides.
+            n_epoch: Epoch, as it was traced.
+            families: `"image"`, `"tabular"`, `"points"`, or `"module:function"` where the function returns one
+                `stress.Family` or several.
+            preprocess: Makes what the model takes of a batch of corrupted inputs.
+            normalize: (mean, standard deviation), numbers or one per channel, that `inputs` have been normalised by.
+            severities: Strengths, from 1 to 5.
+            max_inputs: Most inputs to use; with 100 instead of 400 the estimate is no better than without a pass.
+            seed: Seed of the choice of inputs and of every corruption.
+            progress: Called with (finished sets, all sets); True draws a bar, False none; None draws one on a terminal.
+
+        Returns:
+            What was stored.
+
+        Raises:
+            InvalidInputError: An argument or an input cannot be used, e.g. images outside [0, 1] with neither
+                preprocess nor normalize; nothing was recorded.
+            ConfigurationError: The families' function cannot be used, or another process runs the same pass.
+            StorageError: The lake cannot be written; the copies wait in the spool.
+        """
+        from mld_pipelines.training._stress import stress
+
+        self._forget_after_fork()
+        return stress(
+            self, inputs, labels, input_ids=input_ids, dataset_type=dataset_type, n_epoch=n_epoch, families=families,
+            preprocess=preprocess, normalize=normalize, severities=severities, max_inputs=max_inputs, seed=seed,
+            progress=progress,
+        )  # fmt: skip
 
     def close(self) -> None:
         """Bring what was traced to the lake and end the background thread; `wait_for_save` writes the receipt."""
