@@ -25,7 +25,9 @@ from mld_pipelines.diagnosis._categories import (
     category_counts,
     count_codes,
     jeffreys_interval,
+    posterior_cdf,
 )
+from mld_pipelines.diagnosis._clues import Clues, gather_clues
 from mld_pipelines.diagnosis._codebook import (
     UNCODED,
     UNSEEN,
@@ -40,20 +42,24 @@ from mld_pipelines.diagnosis._coderefit import grow, needs_growth, refit_warm, u
 from mld_pipelines.diagnosis._distinction import Choice, Distinction, Measure, distinguish
 from mld_pipelines.diagnosis._estimator import ErrorEstimator, Reason
 from mld_pipelines.diagnosis._fit import EstimatorFit, fit_estimator
+from mld_pipelines.diagnosis._guards import in_support, is_informative, support_limit
 from mld_pipelines.diagnosis._linking import CodeLink, link_codes
 from mld_pipelines.diagnosis._policy import ALGORITHM_VERSION, LEVELS, Policy
 from mld_pipelines.diagnosis._projection import Projection, fit_projection
 from mld_pipelines.diagnosis._recommendations import (
+    METHODS,
     Recommendation,
     recommend,
 )
 from mld_pipelines.diagnosis._scorer import ProductionScorer, ScoredUnits
 from mld_pipelines.diagnosis._scores import SCORE_MEANINGS, SCORE_NAMES, CodeRates, RiskScorer
+from mld_pipelines.diagnosis._significance import NEEDED_LIMIT, units_needed, worse_than_rest
 from mld_pipelines.diagnosis._stress_fit import fit_window_map
 from mld_pipelines.diagnosis._stress_map import FamilyError, WindowMap, estimate_stressed_window
 from mld_pipelines.diagnosis._stress_state import StressWindowState, WindowBaseline
 from mld_pipelines.diagnosis._stress_units import StressedCopies, WindowUnits, window_units
 from mld_pipelines.diagnosis._temperature import fit_temperature, tempered_confidence
+from mld_pipelines.diagnosis._vetoes import Vetoes, find_vetoes, probability_exceeds
 from mld_pipelines.diagnosis._window import WindowReference, WindowState, fit_window_reference, window_state
 from mld_pipelines.diagnosis._window_estimate import Opinions, WindowEstimate, estimate_window
 
@@ -64,6 +70,8 @@ __all__ = [
     "CRITICAL",
     "HOTSPOT",
     "LEVELS",
+    "METHODS",
+    "NEEDED_LIMIT",
     "OPERATIONAL",
     "REASONS",
     "RECESSIVE",
@@ -76,6 +84,7 @@ __all__ = [
     "AleatoricVerdicts",
     "Bank",
     "Choice",
+    "Clues",
     "CodeAssignment",
     "CodeCounts",
     "CodeLink",
@@ -103,6 +112,7 @@ __all__ = [
     "StressedCopies",
     "UnitAmbiguity",
     "Verdicts",
+    "Vetoes",
     "WindowBaseline",
     "WindowEstimate",
     "WindowMap",
@@ -120,6 +130,7 @@ __all__ = [
     "estimate_stressed_window",
     "estimate_window",
     "find_aleatoric",
+    "find_vetoes",
     "fit_code_map",
     "fit_codebook",
     "fit_estimator",
@@ -127,17 +138,25 @@ __all__ = [
     "fit_temperature",
     "fit_window_map",
     "fit_window_reference",
+    "gather_clues",
     "grow",
     "hash_keys",
+    "in_support",
+    "is_informative",
     "jeffreys_interval",
     "link_codes",
     "needs_growth",
+    "posterior_cdf",
+    "probability_exceeds",
     "recommend",
     "refit_warm",
     "select_bank",
+    "support_limit",
     "tempered_confidence",
     "unit_ambiguity",
+    "units_needed",
     "unseen_excess",
     "window_state",
     "window_units",
+    "worse_than_rest",
 ]

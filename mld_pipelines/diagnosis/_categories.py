@@ -31,8 +31,10 @@ __all__ = [
     "atc_threshold",
     "categorise",
     "category_counts",
+    "check_counts",
     "count_codes",
     "jeffreys_interval",
+    "posterior_cdf",
 ]
 
 STABLE = "stable_coverage"
@@ -171,16 +173,16 @@ def categorise(
     Raises:
         InvalidInputError: Lengths differ or not 0 ≤ k_unflagged ≤ k ≤ n.
     """
-    n_, k_, k_u = _check_counts(n, k, k_unflagged)
+    n_, k_, k_u = check_counts(n, k, k_unflagged)
     is_unseen, no_stable, no_cover = (
         _mask(name, mask, len(n_))
         for name, mask in (("unseen", unseen), ("veto_stable", veto_stable), ("veto_operational", veto_operational))
     )
     sure = 1.0 - policy.alpha
-    passes_stable = _beta_cdf(n_, k_, policy.tau_stable) >= sure
-    passes_operational = _beta_cdf(n_, k_, policy.tau_operational) >= sure
-    is_bad = (_beta_cdf(n_, k_, policy.tau_operational) <= policy.alpha) & (n_ >= policy.n_min)
-    is_silent = _beta_cdf(n_, k_u, policy.tau_operational) <= policy.alpha
+    passes_stable = posterior_cdf(n_, k_, policy.tau_stable) >= sure
+    passes_operational = posterior_cdf(n_, k_, policy.tau_operational) >= sure
+    is_bad = (posterior_cdf(n_, k_, policy.tau_operational) <= policy.alpha) & (n_ >= policy.n_min)
+    is_silent = posterior_cdf(n_, k_u, policy.tau_operational) <= policy.alpha
     rules = [
         is_unseen,
         passes_stable & ~no_stable & ~no_cover,
@@ -217,7 +219,7 @@ def jeffreys_interval(
     """
     from scipy.special import betaincinv
 
-    n_, k_, _ = _check_counts(n, k, k)
+    n_, k_, _ = check_counts(n, k, k)
     low = np.where(k_ == 0, 0.0, betaincinv(k_ + 0.5, n_ - k_ + 0.5, alpha / 2))
     high = np.where(k_ == n_, 1.0, betaincinv(k_ + 0.5, n_ - k_ + 0.5, 1.0 - alpha / 2))
     return low, high
@@ -245,18 +247,36 @@ def category_counts(index: ArrayLike, category: ArrayLike, *, aleatoric: ArrayLi
     return {**counts, ALEATORIC: int(units[flags].sum())}
 
 
-def _beta_cdf(n: NDArray[np.int64], k: NDArray[np.int64], at: float) -> NDArray[np.float64]:
-    """Return P(θ ≤ at) under the Jeffreys posterior."""
+def posterior_cdf(n: ArrayLike, k: ArrayLike, at: float) -> NDArray[np.float64]:
+    """Return P(θ ≤ at) under the Jeffreys posterior Beta(k + ½, n − k + ½).
+
+    Args:
+        n: Units.
+        k: Errors among them; an expectation need not be whole.
+        at: Error rate.
+    """
     from scipy.special import betainc
 
-    probability: NDArray[np.float64] = betainc(k + 0.5, n - k + 0.5, at)
+    units, errors = np.asarray(n), np.asarray(k)
+    probability: NDArray[np.float64] = betainc(errors + 0.5, units - errors + 0.5, at)
     return probability
 
 
-def _check_counts(n: ArrayLike, k: ArrayLike, k_unflagged: ArrayLike) -> tuple[NDArray[np.int64], ...]:
+def check_counts(
+    n: ArrayLike, k: ArrayLike, k_unflagged: ArrayLike, *, like: NDArray[np.int64] | None = None
+) -> tuple[NDArray[np.int64], ...]:
+    """Return the three counts as int64 vectors of one length (that of `like`).
+
+    Raises:
+        InvalidInputError: Lengths differ or not 0 ≤ k_unflagged ≤ k ≤ n.
+    """
     arrays = tuple(np.atleast_1d(np.asarray(counts)) for counts in (n, k, k_unflagged))
     if not arrays[0].shape == arrays[1].shape == arrays[2].shape or arrays[0].ndim != 1:
         raise InvalidInputError(f"counts must be equally long vectors, got shapes {[a.shape for a in arrays]}.")
+    if like is not None and arrays[0].shape != like.shape:
+        raise InvalidInputError(
+            f"counts of two datasets must be of the same codes, got {len(arrays[0])} and {len(like)}."
+        )
     n_, k_, k_u = arrays
     bad = ~((k_u >= 0) & (k_u <= k_) & (k_ <= n_))
     if bad.any() or any(not np.issubdtype(a.dtype, np.integer) for a in arrays):

@@ -10,7 +10,7 @@ from mld_pipelines.exceptions import InvalidInputError
 
 __all__ = ["ALGORITHM_VERSION", "LEVELS", "Policy"]
 
-ALGORITHM_VERSION = "1"
+ALGORITHM_VERSION = "2"
 """Raised whenever the same inputs would give other codes, categories or probabilities."""
 
 LEVELS = (0.8, 0.9, 0.95)

@@ -8,6 +8,7 @@ import polars as pl
 
 from mld_pipelines.diagnosis import jeffreys_interval
 from mld_pipelines.evaluation._datasets import TRAIN
+from mld_pipelines.evaluation._facts import evidence_rows
 from mld_pipelines.tables import EVALUATION_ISSUES, ISSUE_COLUMNS
 
 if TYPE_CHECKING:
@@ -44,17 +45,18 @@ def issue_rows(
         .join(_examples(facts), on=keys, how="left")
         .join(_gaps(counted, decision_dataset), on="error_code", how="left")
         .join(_verdict_frame(verdicts), on="error_code")
+        .join(_evidence(counted, verdicts, decision_dataset, class_names), on="error_code")
     )
     share = pl.col("counts") / pl.col("counts").sum().over("dataset")
     rate = pl.when(pl.col("counts") > 0).then(pl.col("errors") / pl.col("counts"))
-    low, high = jeffreys_interval(rows["counts"].to_numpy(), rows["errors"].to_numpy(), alpha=verdicts.alpha)
+    low, high = jeffreys_interval(rows["counts"].to_numpy(), rows["errors"].to_numpy(), alpha=verdicts.policy.alpha)
     empty = pl.lit([], dtype=pl.List(pl.String))
     complete = rows.with_columns(
         share.fill_nan(0.0).alias("share"),
         rate.alias("error_rate"),
         pl.Series("error_rate_low", low),
         pl.Series("error_rate_high", high),
-        pl.lit(None, dtype=pl.Float64).alias("q_value"),
+        pl.when(pl.col("dataset") == decision_dataset).then("q_value").alias("q_value"),
         pl.lit("input").alias("unit_kind"),
         pl.lit(units["n_epoch"].first(), dtype=pl.Int64).alias("n_epoch"),
         *(pl.col(name).fill_null(empty) for name in ("top_classes", "top_error_types", "example_input_ids")),
@@ -134,5 +136,18 @@ def _verdict_frame(verdicts: CodeVerdicts) -> pl.DataFrame:
             "reason": verdicts.reason,
             "is_aleatoric": verdicts.is_aleatoric,
             "recommended_method": verdicts.recommended,
+            "how_to_verify": verdicts.how_to_verify,
+            "n_needed": pl.Series(verdicts.n_needed, dtype=pl.Int64),
+            "n_needed_reason": pl.Series(verdicts.n_needed_reason, dtype=pl.String),
+            "contradicted_by": pl.Series([list(names) for names in verdicts.contradicted_by], dtype=pl.List(pl.String)),
+            "q_value": pl.Series(verdicts.q_value, dtype=pl.Float64),
         }
     )
+
+
+def _evidence(
+    counted: pl.DataFrame, verdicts: CodeVerdicts, decision_dataset: str, class_names: Sequence[str]
+) -> pl.DataFrame:
+    decides = counted.filter(pl.col("dataset") == decision_dataset)
+    columns = ("error_code", "counts", "errors", "unflagged_errors")
+    return evidence_rows(decides.select(columns), verdicts, class_names=class_names)

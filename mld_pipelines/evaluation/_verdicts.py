@@ -1,4 +1,4 @@
-"""The verdict about every code of a population, from the counts of the decision dataset."""
+"""The verdict about every code of a population: the deciding dataset's counts, the vetoes of the others, what to do."""
 
 from __future__ import annotations
 
@@ -8,21 +8,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mld_pipelines.diagnosis import (
+    NEEDED_LIMIT,
+    RECESSIVE,
     UNCODED,
     UNSEEN,
+    Clues,
     atc_threshold,
     categorise,
-    count_codes,
-    find_aleatoric,
     recommend,
-    unit_ambiguity,
+    units_needed,
 )
+from mld_pipelines.evaluation._grounds import gather_grounds, q_values
 from mld_pipelines.exceptions import MldError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     import numpy.typing as npt
 
-    from mld_pipelines.diagnosis import Policy
+    from mld_pipelines.diagnosis import AleatoricVerdicts, CodeCounts, Policy, Recommendation, Verdicts, Vetoes
     from mld_pipelines.evaluation._coding import Coding
     from mld_pipelines.evaluation._estimation import Estimation
     from mld_pipelines.evaluation._population import Population
@@ -32,11 +36,12 @@ __all__ = ["NO_FEATURES", "CodeVerdicts", "judge_codes"]
 
 NO_FEATURES = "no_features"
 """Reason of the single code of a model that was traced without features: there is no place to speak of."""
+_FEW_UNITS, _GAP = "few_units", "generalisation_gap"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CodeVerdicts:
-    """One verdict per code, arrays of one length.
+    """One verdict per code, sequences of one length.
 
     Attributes:
         codes: Names of the codebook and `UNSEEN`, or `UNCODED` alone.
@@ -44,8 +49,15 @@ class CodeVerdicts:
         reason: Why.
         is_aleatoric: Overlay flag.
         recommended: What to do first.
+        how_to_verify: The observation that shows it worked.
+        n_needed: Further labelled units that would decide the code at its observed rate; None with a reason.
+        n_needed_reason: Why there is no such number; None where there is one.
+        contradicted_by: Datasets whose veto changed the category.
+        q_value: Benjamini-Hochberg q of "worse than the rest"; None without units or rest.
+        z: The overlay's Z; NaN without units.
+        clues: What the errors have in common.
         threshold: t*, the confidence at or above which an error counts as unflagged.
-        alpha: One minus the level of the intervals.
+        policy: Tolerances and confidence.
     """
 
     codes: tuple[str, ...]
@@ -53,8 +65,15 @@ class CodeVerdicts:
     reason: tuple[str, ...]
     is_aleatoric: tuple[bool, ...]
     recommended: tuple[str, ...]
+    how_to_verify: tuple[str, ...]
+    n_needed: tuple[int | None, ...]
+    n_needed_reason: tuple[str | None, ...]
+    contradicted_by: tuple[tuple[str, ...], ...]
+    q_value: tuple[float | None, ...]
+    z: tuple[float, ...]
+    clues: tuple[Clues, ...]
     threshold: float
-    alpha: float
+    policy: Policy
 
     def of(self, names: npt.NDArray[np.str_]) -> tuple[list[str], list[bool]]:
         """Return category and overlay flag of each unit's code.
@@ -78,52 +97,127 @@ def judge_codes(
     *,
     is_train: bool,
     policy: Policy,
+    barred: Collection[str] = (),
 ) -> CodeVerdicts:
     """Categorise every code by the units of the decision dataset (docs/method.md#categories).
 
     Args:
-        population: All units, for their labels.
+        population: All units, for their datasets and labels.
         statistics: Their prediction, confidence and error.
         coding: Their codes.
-        estimation: For the temperature of the reference.
+        estimation: For the temperature of the reference and the distances to the training data.
         reference: True for the units of the decision dataset.
         is_train: Whether training data decides.
         policy: Tolerances.
+        barred: Datasets whose weights changed while they were traced: they contradict nothing.
     """
-    codebook = coding.codebook
-    n_codes = codebook.n_codes if codebook else 0
-    index = coding.index[reference]
     errors = np.asarray(statistics.is_error)[reference]
-    confidence = statistics.confidence[reference]
-    threshold = atc_threshold(confidence, float(errors.mean()))
-    counts = count_codes(index, errors, confidence, n_codes=n_codes, threshold=threshold)
-    is_unseen = np.arange(n_codes + 1) == n_codes
-    verdicts = categorise(counts.n, counts.k, counts.k_unflagged, policy=policy, unseen=is_unseen, train_only=is_train)
-    ambiguity = unit_ambiguity(
-        _log_scores(statistics, reference),
-        population.frame["label"].to_numpy()[reference],
-        temperature=estimation.fit.window_reference.temperature,
+    threshold = atc_threshold(statistics.confidence[reference], float(errors.mean()))
+    if coding.codebook is None:
+        reason = NO_FEATURES if population.features is None else _FEW_UNITS
+        return _uncoded(reason, threshold=threshold, policy=policy)
+    grounds = gather_grounds(population, statistics, coding, estimation, reference, threshold=threshold, policy=policy)
+    names = (*coding.codebook.names, UNSEEN)
+    counts = grounds.count(reference)
+    vetoes = grounds.find_vetoes(counts, barred=barred)
+    verdicts = categorise(
+        counts.n,
+        counts.k,
+        counts.k_unflagged,
+        policy=policy,
+        unseen=np.array(names) == UNSEEN,
+        train_only=is_train,
+        veto_stable=vetoes.stable,
+        veto_operational=vetoes.operational,
     )
-    overlay = find_aleatoric(
-        ambiguity, index, errors, category=verdicts.category, n_classes=statistics.probabilities.shape[1]
+    is_near = grounds.is_near_training()
+    overlay = grounds.find_aleatoric(verdicts.category, is_near=is_near)
+    needed = units_needed(counts.n, counts.k, policy=policy)
+    clues = grounds.gather_clues(is_near=is_near, is_undecidable=(needed < 0) & (counts.n > 0))
+    return _conclude(
+        names,
+        counts,
+        vetoes=vetoes,
+        verdicts=verdicts,
+        overlay=overlay,
+        needed=needed,
+        clues=clues,
+        threshold=threshold,
+        policy=policy,
     )
+
+
+def _conclude(
+    names: tuple[str, ...],
+    counts: CodeCounts,
+    *,
+    vetoes: Vetoes,
+    verdicts: Verdicts,
+    overlay: AleatoricVerdicts,
+    needed: npt.NDArray[np.int64],
+    clues: tuple[Clues, ...],
+    threshold: float,
+    policy: Policy,
+) -> CodeVerdicts:
+    """Draw the practical conclusions: how many labels decide, what to do, how to see that it worked."""
     category, reason = verdicts.category.tolist(), verdicts.reason.tolist()
     flags = [bool(flag) for flag in overlay.is_aleatoric]
-    if codebook is None:
-        reason, flags = [NO_FEATURES if population.features is None else "few_units"], [False]
-    advice = [recommend(c, r, is_aleatoric=a).method for c, r, a in zip(category, reason, flags, strict=True)]
+    labels = [_needed(*facts) for facts in zip(category, reason, counts.n.tolist(), needed.tolist(), strict=True)]
+    advice = [
+        recommend(kind, why, is_aleatoric=flag, clues=known)
+        for kind, why, flag, known in zip(category, reason, flags, clues, strict=True)
+    ]
     return CodeVerdicts(
-        codes=(*codebook.names, UNSEEN) if codebook else (UNCODED,),
+        codes=names,
         category=tuple(category),
         reason=tuple(reason),
         is_aleatoric=tuple(flags),
-        recommended=tuple(advice),
+        recommended=tuple(method.method for method in advice),
+        how_to_verify=tuple(_verify(method, n) for method, (n, _) in zip(advice, labels, strict=True)),
+        n_needed=tuple(n for n, _ in labels),
+        n_needed_reason=tuple(why for _, why in labels),
+        contradicted_by=tuple(by if why == _GAP else () for by, why in zip(vetoes.by, reason, strict=True)),
+        q_value=q_values(counts),
+        z=tuple(overlay.z.tolist()),
+        clues=clues,
         threshold=threshold,
-        alpha=policy.alpha,
+        policy=policy,
     )
 
 
-def _log_scores(statistics: UnitStatistics, rows: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-    """Return log-probabilities: softmax does not change under a shift of the logits, so they stand in for logits."""
-    clipped: npt.NDArray[np.float64] = np.log(np.maximum(statistics.probabilities[rows], np.finfo(np.float64).tiny))
-    return clipped
+def _needed(category: str, reason: str, n: int, needed: int) -> tuple[int | None, str | None]:
+    """Return n* of a code, or None and the reason (docs/method.md#needed-units)."""
+    if category != RECESSIVE:
+        return None, "decided"
+    if reason in ("unseen", _GAP):
+        return None, reason
+    if n == 0:
+        return None, "no_units"
+    return (needed, None) if needed >= 0 else (None, f"beyond_{NEEDED_LIMIT}")
+
+
+def _verify(method: Recommendation, needed: int | None) -> str:
+    if needed is None or not method.method.startswith("label_"):
+        return method.verify
+    return f"{method.verify} At its observed rate {needed} more labelled units decide it."
+
+
+def _uncoded(reason: str, *, threshold: float, policy: Policy) -> CodeVerdicts:
+    """Return the verdict where there is no codebook: all units stand together, and nothing is established."""
+    method = recommend(RECESSIVE, reason)
+    return CodeVerdicts(
+        codes=(UNCODED,),
+        category=(RECESSIVE,),
+        reason=(reason,),
+        is_aleatoric=(False,),
+        recommended=(method.method,),
+        how_to_verify=(method.verify,),
+        n_needed=(None,),
+        n_needed_reason=("no_codebook",),
+        contradicted_by=((),),
+        q_value=(None,),
+        z=(float("nan"),),
+        clues=(Clues(),),
+        threshold=threshold,
+        policy=policy,
+    )

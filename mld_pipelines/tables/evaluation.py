@@ -92,7 +92,7 @@ ISSUE_COLUMNS = (
     Column("error_rate", pl.Float64, "errors / counts", rules=_RATE),
     Column("error_rate_low", pl.Float64, "Lower end of the 95 % Jeffreys interval", rules=_RATE),
     Column("error_rate_high", pl.Float64, "Upper end of the 95 % Jeffreys interval", rules=_RATE),
-    Column("q_value", pl.Float64, "Benjamini-Hochberg q of 'worse than the rest'", rules=_RATE),
+    Column("q_value", pl.Float64, "Benjamini-Hochberg q of 'worse than the rest', deciding dataset only", rules=_RATE),
     Column("share", pl.Float64, "counts / units of the dataset", True, _RATE),
     Column("unflagged_errors", pl.Int64, "Errors the confidence would not have flagged", True, (AtLeast(0),)),
     Column("mean_confidence", pl.Float64, "Mean confidence", rules=_RATE),
@@ -104,6 +104,11 @@ ISSUE_COLUMNS = (
     Column("gap_train_val", pl.Float64, "Error rate of the code in the deciding dataset minus that in train"),
     Column("example_input_ids", pl.List(pl.String), "Wrong units nearest the centroid first"),
     Column("recommended_method", pl.String, "What to do first", True),
+    Column("how_to_verify", pl.String, "The observation that shows the method worked"),
+    Column("n_needed", pl.Int64, "Further labelled units that decide the code at its rate", rules=(AtLeast(0),)),
+    Column("n_needed_reason", pl.String, "Why there is no such number"),
+    Column("contradicted_by", pl.List(pl.String), "Datasets whose veto changed the category"),
+    Column("evidence", pl.List(pl.String), "What speaks for the verdict, with numbers"),
 )
 
 EVALUATION_ISSUES = TableSpec(
@@ -117,14 +122,17 @@ EVALUATION_ISSUES = TableSpec(
     writer="evaluation",
 )
 
+#: `window_map` exists only where a stress pass was used (docs/method.md#stress).
+ARTIFACT_KINDS = ("codebook", "estimator", "window", "window_map")
+
 ESTIMATORS_MODELS = TableSpec(
     name="estimators/models",
     layer="gold",
-    description="A fitted artifact of a result: codebook, error estimator or window reference (safetensors and JSON).",
+    description="A fitted artifact of a result (safetensors and JSON): codebook, estimator, window reference, window map.",
     columns=(
         *_ATTEMPT,
         N_EPOCH,
-        Column("kind", pl.String, "What the artifact is", True, (OneOf(("codebook", "estimator", "window")),)),
+        Column("kind", pl.String, "What the artifact is", True, (OneOf(ARTIFACT_KINDS),)),
         Column("artifact_id", pl.String, "SHA-256 of the artifact bytes", True),
         Column("lineage_id", pl.String, "Ties the refits of a codebook together"),
         Column("fingerprint", pl.String, "Weights it belongs to", True),
@@ -163,7 +171,7 @@ EVALUATION_RESULTS = TableSpec(
         Column("algorithm_version", pl.String, "Version of the evaluation itself", True),
         Column("policy", pl.String, "All tolerances and bounds, JSON", True),
         Column("seed", pl.Int64, "Seed of every random choice", True),
-        Column("trigger", pl.String, "Why it was made: `manual`, `request`, `feedback`", True),
+        Column("trigger", pl.String, "Why it was made: `manual`, `request`, `feedback`, `stress`", True),
         Column("warnings", pl.List(pl.String), "What a reader should know", True),
         Column("run_id", pl.String, "Dagster run; null for results made in process"),
         Column("created_at", TIMESTAMP, "When it was finished", True),
