@@ -16,6 +16,7 @@ from mld_pipelines.evaluation._datasets import choose_decision_dataset
 from mld_pipelines.evaluation._descriptions import code_rows
 from mld_pipelines.evaluation._estimation import estimate_population
 from mld_pipelines.evaluation._issues import issue_rows
+from mld_pipelines.evaluation._stress import verify_windows
 from mld_pipelines.evaluation._summary import metric_rows
 from mld_pipelines.evaluation._verdicts import judge_codes
 from mld_pipelines.metrics import unit_statistics
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from mld_pipelines.evaluation._lineage import CodeLinks
     from mld_pipelines.evaluation._plan import EvaluationPlan
     from mld_pipelines.evaluation._population import ModelFacts, Population
+    from mld_pipelines.evaluation._stress import Verification
     from mld_pipelines.evaluation._verdicts import CodeVerdicts
     from mld_pipelines.metrics import UnitStatistics
 
@@ -79,6 +81,7 @@ def evaluate_population(
     *,
     candidates: Iterable[Codebook] = (),
     link: Callable[[str, pl.DataFrame], CodeLinks | None] | None = None,
+    copies: Callable[[str, str], pl.DataFrame] | None = None,
 ) -> PopulationOutcome:
     """Evaluate one epoch.
 
@@ -88,6 +91,7 @@ def evaluate_population(
         plan: Policy, seed and barred datasets.
         candidates: Codebooks of earlier results that may be reused.
         link: Told the lineage of the codebook and the units, finds the codes of the previous weights.
+        copies: Told fingerprint and decision dataset, returns their stressed copies (rows of `traces/stress`).
     """
     frame, policy = population.frame, plan.policy
     statistics = unit_statistics(
@@ -114,6 +118,9 @@ def evaluate_population(
     units = _units(population, statistics, coding, estimation, verdicts)
     baseline = _baseline(units, coding, reference, verdicts, plan)
     badges = estimation.fit.estimator.badges
+    common = _common_values(population, coding, fingerprint)
+    stressed = copies(fingerprint, decision.dataset) if copies else None
+    verified = verify_windows(stressed, population, coding, estimation, reference, seed=policy.seed)
     links = link(coding.codebook.lineage_id, units) if link and coding.codebook else None
     return PopulationOutcome(
         n_epoch=population.n_epoch,
@@ -125,8 +132,8 @@ def evaluate_population(
         metrics=metric_rows(units, statistics, n_epoch=population.n_epoch, alpha=policy.alpha),
         issues=issue_rows(units, verdicts, decision_dataset=decision.dataset, class_names=facts.class_names),
         codes=code_rows(units, coding, decision_dataset=decision.dataset, class_names=facts.class_names, links=links),
-        artifact_values=_artifact_values(population, coding, estimation, baseline, fingerprint),
-        warnings=(*population.warnings, *mixed, *decision.warnings, *coding.warnings, *badges),
+        artifact_values=tuple(common | row for row in _artifact_values(coding, estimation, baseline, verified)),
+        warnings=(*population.warnings, *mixed, *decision.warnings, *coding.warnings, *badges, *verified.warnings),
     )
 
 
@@ -195,17 +202,21 @@ def _baseline(
     ).to_json()
 
 
-def _artifact_values(
-    population: Population, coding: Coding, estimation: Estimation, baseline: str, fingerprint: str
-) -> tuple[dict[str, Any], ...]:
-    fit, codebook = estimation.fit, coding.codebook
-    common: dict[str, Any] = {
+def _common_values(population: Population, coding: Coding, fingerprint: str) -> dict[str, Any]:
+    """What every artifact of an epoch says about itself."""
+    return {
         "n_epoch": population.n_epoch,
         "fingerprint": fingerprint,
         "feature_layer": population.feature_layer,
         "feature_dim": None if population.features is None else population.features.shape[1],
-        "lineage_id": codebook.lineage_id if codebook else None,
+        "lineage_id": coding.codebook.lineage_id if coding.codebook else None,
     }
+
+
+def _artifact_values(
+    coding: Coding, estimation: Estimation, baseline: str, verified: Verification
+) -> tuple[dict[str, Any], ...]:
+    fit, codebook = estimation.fit, coding.codebook
     diagnostics = json.dumps(fit.diagnostics, sort_keys=True)
     rows: list[dict[str, Any]] = [
         {"kind": "estimator", "artifact": fit.estimator.to_bytes(), "parameters": diagnostics, "metrics": diagnostics},
@@ -215,4 +226,4 @@ def _artifact_values(
         facts = {"n_codes": codebook.n_codes, "n_reference": codebook.n_reference, "unseen_ref": codebook.unseen_ref}
         parameters = json.dumps(facts, sort_keys=True)
         rows.append({"kind": "codebook", "artifact": codebook.to_bytes(), "parameters": parameters, "metrics": None})
-    return tuple(common | row for row in rows)
+    return (*rows, *verified.artifact_values)

@@ -25,11 +25,15 @@ class Estimation:
     """Fit and values of the error estimator.
 
     Attributes:
+        units: The units it was made of.
+        bank: The neighbours it was fitted with.
         fit: The fit on the reference.
         error_proba: P(unit is wrong), (N,) float64; cross-fitted for reference rows.
         risk_scores: The ten scores, (N, 10); NaN where one cannot be computed.
     """
 
+    units: ReferenceUnits
+    bank: Bank
     fit: EstimatorFit
     error_proba: npt.NDArray[np.float64]
     risk_scores: npt.NDArray[np.float64]
@@ -62,9 +66,10 @@ def estimate_population(
         features=population.features,
     )
     codebook = coding.codebook
+    bank = _bank(units, population, decision_dataset, policy=policy)
     fit = fit_estimator(
         units.take(np.flatnonzero(reference)),
-        bank=_training_bank(units, population, decision_dataset, policy=policy),
+        bank=bank,
         head=head,
         codes=coding.index[reference] if codebook else None,
         n_codes=codebook.n_codes if codebook else 0,
@@ -79,17 +84,15 @@ def estimate_population(
         others = np.flatnonzero(~reference)
         risk_scores[others] = _score(fit, units.take(others), coding.index[others])
         error_proba[others] = fit.estimator.error_proba(risk_scores[others])
-    return Estimation(fit, error_proba, risk_scores)
+    return Estimation(units, bank, fit, error_proba, risk_scores)
 
 
-def _training_bank(
-    units: ReferenceUnits, population: Population, decision_dataset: str, *, policy: Policy
-) -> Bank | None:
-    """Return the neighbours from the training data; None lets the reference be its own bank, leave-one-out."""
-    datasets = population.frame["dataset_type"].str.to_lowercase().to_numpy()
-    rows = np.flatnonzero(datasets == TRAIN)
+def _bank(units: ReferenceUnits, population: Population, decision_dataset: str, *, policy: Policy) -> Bank:
+    """Return the neighbours: the training data; without them the reference is its own bank, leave-one-out."""
+    datasets = population.frame["dataset_type"]
+    rows = np.flatnonzero((datasets.str.to_lowercase() == TRAIN).to_numpy())
     if decision_dataset.lower() == TRAIN or not len(rows):
-        return None
+        rows = np.flatnonzero((datasets == decision_dataset).to_numpy())
     return select_bank(units.take(rows), limit=policy.bank_limit, seed=policy.seed)
 
 

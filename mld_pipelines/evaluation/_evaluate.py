@@ -14,6 +14,7 @@ from mld_pipelines.evaluation._names import checked_name
 from mld_pipelines.evaluation._plan import plan
 from mld_pipelines.evaluation._population import load_model_facts, load_population
 from mld_pipelines.evaluation._store import Evaluation, store
+from mld_pipelines.evaluation._stress import load_copies
 from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.lake import Provenance
 from mld_pipelines.records import split_model_key
@@ -103,4 +104,11 @@ def _epoch(lake: Lake, prepared: EvaluationPlan, epoch: int | None, progress: Pr
     progress(f"evaluating {population.frame.height} units{label}")
     facts = load_model_facts(lake, prepared.model_key, population.frame["fingerprint"][-1])
     link = functools.partial(link_to_previous, lake, name)
-    return evaluate_population(population, facts, prepared, candidates=books, link=link)
+    return evaluate_population(
+        population,
+        facts,
+        prepared,
+        candidates=books,
+        link=link,
+        copies=lambda weights, dataset: load_copies(lake, prepared, epoch, fingerprint=weights, dataset=dataset),
+    )

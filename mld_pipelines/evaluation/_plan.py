@@ -13,6 +13,7 @@ from mld_pipelines.evaluation._current import current_result
 from mld_pipelines.evaluation._datasets import PRODUCTION
 from mld_pipelines.evaluation._epochs import EpochSpec, format_spec, resolve_epochs
 from mld_pipelines.evaluation._promotion import promote, unfinished_streams
+from mld_pipelines.evaluation._stress_promotion import promote_stress
 from mld_pipelines.exceptions import InvalidInputError, UnfinishedTraceError, UnknownModelError
 from mld_pipelines.records import uuid7
 from mld_pipelines.tables import (
@@ -22,6 +23,7 @@ from mld_pipelines.tables import (
     LANDING_RECEIPTS,
     LANDING_TRACES,
     TRACES_INPUTS,
+    TRACES_STRESS,
 )
 
 if TYPE_CHECKING:
@@ -87,8 +89,10 @@ def plan(
         UnfinishedTraceError: Rows without a receipt would be left out.
         UnknownEpochError: The epoch was not traced.
     """
+    receipts = lake.version(LANDING_RECEIPTS)  # before anything is read: a receipt that comes now counts as new
     _require_finished(lake, model_key)
     promote(lake, model_key, provenance=provenance)
+    promote_stress(lake, model_key, provenance=provenance)
     traced = _traced_groups(lake, model_key)
     choice = resolve_epochs(n_epoch, traced["n_epoch"].unique().sort(nulls_last=False).to_list())
     chosen = traced.filter(pl.col("n_epoch").is_in(list(choice.epochs), nulls_equal=True))
@@ -103,7 +107,7 @@ def plan(
         epochs=choice.epochs,
         datasets=_datasets(lake, model_key, chosen),
         barred=_barred(lake, model_key),
-        input_versions=_versions(lake),
+        input_versions=_versions(lake) | ({} if receipts is None else {LANDING_RECEIPTS.name: receipts}),
         previous=current_result(lake, model_key),
         policy=policy or Policy(),
         trigger=trigger,
@@ -169,7 +173,7 @@ def _barred(lake: Lake, model_key: str) -> tuple[str, ...]:
 
 
 def _versions(lake: Lake) -> dict[str, int]:
-    specs = (TRACES_INPUTS, LANDING_MODELS, LANDING_INFERENCES, LANDING_FEEDBACK)
+    specs = (TRACES_INPUTS, TRACES_STRESS, LANDING_MODELS, LANDING_INFERENCES, LANDING_FEEDBACK)
     versions = {spec.name: lake.version(spec) for spec in specs}
     return {name: version for name, version in versions.items() if version is not None}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from mld_pipelines.stress._family import SEVERITIES, Corruption, Family, Kind
 from mld_pipelines.stress._images import image_families
-from mld_pipelines.stress._plan import MAX_INPUTS, StressPlan, StressSet, choose_inputs, plan_stress
+from mld_pipelines.stress._plan import MAX_INPUTS, StressPlan, StressSet, choose_inputs, plan_stress, stress_version
 from mld_pipelines.stress._points import point_families
 from mld_pipelines.stress._registry import find_families
 from mld_pipelines.stress._tabular import TabularReference, tabular_families
@@ -27,5 +27,6 @@ __all__ = [
     "image_families",
     "plan_stress",
     "point_families",
+    "stress_version",
     "tabular_families",
 ]

@@ -12,11 +12,11 @@ from mld_pipelines.stress._registry import check_unique
 from mld_pipelines.stress._seeding import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from mld_pipelines.stress._family import Family
 
-__all__ = ["MAX_INPUTS", "StressPlan", "StressSet", "choose_inputs", "plan_stress"]
+__all__ = ["MAX_INPUTS", "StressPlan", "StressSet", "choose_inputs", "plan_stress", "stress_version"]
 
 #: Inputs of a stress pass: with 100 the estimate is no better than without one (measured, four models), 400 suffice.
 MAX_INPUTS = 400
@@ -58,8 +58,7 @@ class StressPlan:
     def version(self) -> str:
         """Twelve hexadecimal digits that change with families, severities or seed: the stress version of a fit."""
         families = [(family.name, family.version) for family in self.families]
-        sets = [(one.family, one.kind, one.severity) for one in self.sets]
-        return digest(families, sets, self.seed).hex()[:12]
+        return stress_version(families, [(s.family, s.kind, s.severity) for s in self.sets], seeds=[self.seed])
 
     def seconds(self, *, measured_seconds: float, measured_inputs: int) -> float:
         """Return the expected duration, from that of running and corrupting some inputs.
@@ -117,6 +116,19 @@ def plan_stress(
     chosen = set(choose_inputs(input_ids, n=max_inputs, seed=seed))
     ordered = tuple(input_id for input_id in input_ids if input_id in chosen)
     return StressPlan(families=tuple(families), sets=sets, input_ids=ordered, seed=seed)
+
+
+def stress_version(
+    families: Iterable[tuple[str, str]], sets: Iterable[tuple[str, str, int]], *, seeds: Iterable[int]
+) -> str:
+    """Return the version of stressed copies, in whatever order they come: twelve hexadecimal digits.
+
+    Args:
+        families: (name, version) of each family.
+        sets: (family, kind, severity) of each set.
+        seeds: Of the passes that made them.
+    """
+    return digest(sorted(families), sorted(sets), sorted(seeds)).hex()[:12]
 
 
 def choose_inputs(input_ids: Sequence[str], *, n: int = MAX_INPUTS, seed: int) -> list[str]:

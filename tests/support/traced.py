@@ -13,6 +13,7 @@ from mld_pipelines.tables import (
     LANDING_FEEDBACK,
     LANDING_INFERENCES,
     LANDING_RECEIPTS,
+    LANDING_STRESS,
     LANDING_TRACES,
     TIMESTAMP,
     VECTOR,
@@ -30,11 +31,19 @@ MODEL = "toy@v1"
 def toy_outputs(n: int, *, seed: int, noise: float = 1.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return labels (n,), features (n, 6) and logits (n, 4) of a linear model on overlapping blobs."""
     rng = np.random.default_rng(seed)
-    centres = np.random.default_rng(99).normal(size=(CLASSES, WIDTH)) * 1.5
     labels = rng.integers(0, CLASSES, n)
-    features = (centres[labels] + noise * rng.normal(size=(n, WIDTH))).astype(np.float32)
-    logits = (features @ centres.T - 0.5 * (centres**2).sum(axis=1)).astype(np.float32)
-    return labels, features, logits
+    features = (_centres()[labels] + noise * rng.normal(size=(n, WIDTH))).astype(np.float32)
+    return labels, features, toy_logits(features)
+
+
+def toy_logits(features: np.ndarray) -> np.ndarray:
+    """Return what the model makes of features (n, 6)."""
+    centres = _centres()
+    return (features @ centres.T - 0.5 * (centres**2).sum(axis=1)).astype(np.float32)
+
+
+def _centres() -> np.ndarray:
+    return np.random.default_rng(99).normal(size=(CLASSES, WIDTH)) * 1.5
 
 
 def vectors(matrix: np.ndarray) -> pl.Series:
@@ -120,16 +129,73 @@ def write_receipt(
     state: str = "complete",
     fingerprint: str = FINGERPRINT,
     weights_changed: bool = False,
+    purpose: str = "trace",
 ) -> None:
-    """Commit the receipt of one traced dataset."""
+    """Commit the receipt of one traced dataset, or of a stress pass over it."""
     values = {
         "stream_id": stream, "seq": last_seq + 1, "row": 0, "ingested_at": at, "ingest_day": at.date(),
-        "sdk_version": "test", "model_key": model_key, "dataset_type": dataset, "n_epoch": epoch, "purpose": "trace",
+        "sdk_version": "test", "model_key": model_key, "dataset_type": dataset, "n_epoch": epoch, "purpose": purpose,
         "state": state, "last_seq": last_seq, "rows": rows, "dropped": 0, "fingerprint": fingerprint,
         "weights_changed": weights_changed, "completed_at": at,
     }  # fmt: skip
     schema = {name: LANDING_RECEIPTS.column(name).data_type for name in values}
     lake.commit_once(LANDING_RECEIPTS, [Batch(stream, last_seq + 1, pl.DataFrame([values], schema=schema))])
+
+
+#: Family → features at a severity; in the space that the toy model sees.
+STRESS_FAMILIES = {
+    "noise": lambda h, s, rng: h + 0.35 * s * rng.normal(size=h.shape),
+    "shift": lambda h, s, rng: h + 0.3 * s * np.sign(np.arange(h.shape[1]) % 3 - 1),
+    "scale": lambda h, s, rng: h * (1.0 - 0.18 * s),
+}
+
+
+def write_stress(
+    lake: Lake,
+    dataset: str,
+    n: int,
+    *,
+    seed: int = 0,
+    noise: float = 1.0,
+    epoch: int | None = None,
+    families: tuple[str, ...] = tuple(STRESS_FAMILIES),
+    severities: tuple[int, ...] = (1, 3, 5),
+    stream: str = "stress",
+    model_key: str = MODEL,
+    fingerprint: str = FINGERPRINT,
+    at: datetime = START + timedelta(hours=2),
+    receipt: bool = True,
+    features: bool = True,
+    width: int = WIDTH,
+) -> str:
+    """Commit stressed copies of the first `n` inputs of `write_trace(lake, dataset, …, seed=seed, noise=noise)`."""
+    truth, h, _ = toy_outputs(n, seed=seed, noise=noise)
+    rng = np.random.default_rng(1000 + seed)
+    sets = [(family, severity) for family in families for severity in severities]
+    for seq, (family, severity) in enumerate(sets):
+        changed = STRESS_FAMILIES[family](h, severity, rng).astype(np.float32)
+        frame = _common(n, stream, seq, at, model_key, fingerprint).with_columns(
+            pl.lit(dataset).alias("source_dataset"),
+            pl.lit(epoch, dtype=pl.Int64).alias("n_epoch"),
+            pl.Series("input_id", [f"{dataset}-{i}" for i in range(n)]),
+            pl.lit(family).alias("family"),
+            pl.lit(f"{family}_kind").alias("kind"),
+            pl.lit(severity, dtype=pl.Int32).alias("severity"),
+            pl.lit(0, dtype=pl.Int64).alias("seed"),
+            pl.lit("1").alias("family_version"),
+            pl.lit(at).cast(TIMESTAMP).alias("captured_at"),
+            pl.Series("label", truth, dtype=pl.Int64),
+            vectors(toy_logits(changed)).alias("logits"),
+        )
+        if features:
+            frame = frame.with_columns(vectors(changed[:, :width]).alias("feature"))
+        lake.commit_once(LANDING_STRESS, [Batch(stream, seq, frame)])
+    if receipt:
+        write_receipt(
+            lake, stream, dataset, n * len(sets), epoch=epoch, model_key=model_key, at=at + timedelta(seconds=1),
+            last_seq=len(sets) - 1, fingerprint=fingerprint, purpose="stress",
+        )  # fmt: skip
+    return stream
 
 
 def write_inferences(
