@@ -149,7 +149,9 @@ class _Screen:
         squares = np.square(centred).sum(axis=1)
         table = np.zeros((vectors.shape[1] + 1, -(-len(columns) // 64) * 64), dtype=np.float32)
         table[-1] = PADDED_DISTANCE
-        table[:-1, : len(columns)] = -2.0 * centred.T
+        for start in range(0, len(columns), SCREEN_ROWS):  # in blocks: a whole transposed copy misses the cache
+            part = slice(start, min(start + SCREEN_ROWS, len(columns)))
+            table[:-1, part] = -2.0 * centred[part].T
         table[-1, : len(columns)] = squares
         return cls(centre, table, columns, float(np.sqrt(squares.max(initial=0.0))))
 
