@@ -10,6 +10,7 @@ import typer
 
 from mld_pipelines.cli._answer import Answer, sheet_of, table_of
 from mld_pipelines.cli._command import command, group
+from mld_pipelines.cli._exits import Exit
 from mld_pipelines.cli._open import open_lake, require_model
 
 if TYPE_CHECKING:
@@ -49,6 +50,38 @@ def show(name: ResultName) -> Answer:
 
     result = Result(load_result(open_lake(), name))
     return Answer(document(result), overview(result))
+
+
+@command(app, "compare")
+def compare(
+    before: Annotated[str, typer.Argument(metavar="BEFORE", help="Name of the baseline result.")],
+    after: Annotated[str, typer.Argument(metavar="AFTER", help="Name of the result to compare with it.")],
+    *,
+    dataset: Annotated[str | None, typer.Option("--dataset", help="Only this dataset.")] = None,
+    n_boot: Annotated[int, typer.Option("--n-boot", help="Resamples of the paired bootstrap.")] = 1000,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the resamples.")] = 0,
+    level: Annotated[float, typer.Option("--level", help="Level of intervals and verdicts.")] = 0.95,
+    n_epoch: Annotated[int | None, typer.Option("--n-epoch", help="Epoch of BEFORE; its latest by default.")] = None,
+    other_epoch: Annotated[
+        int | None, typer.Option("--other-epoch", help="Epoch of AFTER; its latest by default.")
+    ] = None,
+    fail_if_worse: Annotated[
+        bool, typer.Option("--fail-if-worse", help="End with status 6 if a dataset's accuracy is worse with evidence.")
+    ] = False,
+) -> Answer:
+    """Compare two results on their common inputs: tests, fixed and broken inputs, code transitions."""
+    from mld_pipelines.evaluation import load_result
+    from mld_pipelines.evaluator import Result
+
+    lake = open_lake()
+    baseline, other = (Result(load_result(lake, name)) for name in (before, after))
+    found = baseline.compare(
+        other, dataset=dataset, n_boot=n_boot, seed=seed, level=level, n_epoch=n_epoch, other_epoch=other_epoch
+    )
+    worse = found.metrics.filter(metric="accuracy", verdict="worse")["dataset"].to_list()
+    failed = fail_if_worse and bool(worse)
+    verdict = (f"accuracy is worse on {', '.join(worse)}",) if failed else ()
+    return Answer(found.to_dict(), (str(found), *verdict), Exit.CHECK_FAILED if failed else Exit.OK)
 
 
 @command(app, "promote")

@@ -16,7 +16,7 @@ from mld_pipelines.evaluation._promotion import Promotion, UnfinishedStream, pro
 from mld_pipelines.evaluation._store import Evaluation, remove_unbound, store
 from mld_pipelines.evaluation._stress_promotion import promote_stress
 from mld_pipelines.evaluation._summary import CATEGORY_RATIOS, METRIC_COLUMNS, METRIC_EXTRAS
-from mld_pipelines.evaluation._views import ALEATORIC, VIEW_COLUMNS, view
+from mld_pipelines.evaluation._views import ALEATORIC, VIEW_COLUMNS, metadata_columns, view
 from mld_pipelines.evaluation._window_estimates import estimate_units
 
 __all__ = [
@@ -52,6 +52,7 @@ __all__ = [
     "load_baseline",
     "load_result",
     "load_scorer",
+    "metadata_columns",
     "parse_spec",
     "plan",
     "promote",

@@ -11,9 +11,9 @@ from mld_pipelines.evaluation._filters import Filters, filtered
 from mld_pipelines.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
-__all__ = ["ALEATORIC", "VIEW_COLUMNS", "view"]
+__all__ = ["ALEATORIC", "VIEW_COLUMNS", "metadata_columns", "view"]
 
 ALEATORIC = "aleatoric_hotspot"
 
@@ -75,6 +75,16 @@ def view(
         raise InvalidInputError(f"cannot sort by {sort!r}; the view has {counted.columns}.")
     descending = counted.schema[sort].is_numeric()
     return counted.sort([*scope, sort, *groups], descending=[False] * len(scope) + [descending] + [False] * len(groups))
+
+
+def metadata_columns(units: pl.DataFrame, *, taken: Collection[str] = ()) -> dict[str, pl.Expr]:
+    """Return one expression per metadata key of the units, by column name; keys in `taken` get `metadata_` before.
+
+    Args:
+        units: Rows of `evaluation/units`.
+        taken: Names that stand for something else.
+    """
+    return {(f"metadata_{key}" if key in taken else key): _metadata_value(key) for key in _metadata_keys(units)}
 
 
 def _names(names: Sequence[str] | str | None) -> list[str]:

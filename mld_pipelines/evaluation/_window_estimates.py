@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from mld_pipelines.diagnosis import estimate_stressed_window, estimate_window
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     import numpy.typing as npt
 
@@ -21,6 +23,7 @@ def estimate_units(
     logits: npt.NDArray[np.floating] | None = None,
     probabilities: npt.NDArray[np.floating] | None = None,
     features: npt.NDArray[np.floating] | None = None,
+    keys: Sequence[str] | None = None,
     level: float = 0.9,
 ) -> WindowEstimate:
     """Estimate the error rate of units without their labels, with the stress map where the result has one.
@@ -33,13 +36,14 @@ def estimate_units(
         logits: `(N, K)`.
         probabilities: `(N, K)`, used where the model gives no logits.
         features: `(N, d)`.
+        keys: Unit keys, so that units of the bank are not their own neighbours.
         level: 0.8, 0.9 or 0.95.
 
     Raises:
         InvalidInputError: A width differs from what the result was fitted on, or another level was asked for.
     """
     outputs = {"logits": logits} if logits is not None else {"probabilities": probabilities}
-    scored = scorer.score(**outputs, features=features)
+    scored = scorer.score(**outputs, features=features, keys=keys)
     state = scorer.window_state(scored)
     if scorer.window_map is None:
         return estimate_window(state, scorer.window_reference, level=level)

@@ -48,6 +48,8 @@ class ResultFrame(pl.DataFrame):
 def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.{_DECIMALS}f}"
+    if isinstance(value, list) and value and isinstance(value[0], dict) and "meaning" in value[0]:
+        return "; ".join(f"{reason['meaning']} {reason['contribution']:+.2f}" for reason in value)
     return "null" if value is None else str(value)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -13,21 +12,25 @@ from mld_pipelines.evaluation import (
     METRIC_COLUMNS,
     METRIC_EXTRAS,
     Filters,
-    StoredResult,
     filtered,
     view,
 )
+from mld_pipelines.evaluator._comparison import Comparison, compare_sides
+from mld_pipelines.evaluator._contents import ResultContents
 from mld_pipelines.evaluator._display import ResultFrame, Summary
+from mld_pipelines.evaluator._samples import order_units, sample_frame, select_units
+from mld_pipelines.evaluator._scoring import ErrorRateEstimate, Given, estimate_given, score_given
 from mld_pipelines.exceptions import InvalidInputError
-from mld_pipelines.tables import CATEGORIES, ISSUE_COLUMNS
+from mld_pipelines.tables import CATEGORIES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+
 __all__ = ["Result"]
 
 
-class Result:
+class Result(ResultContents):
     """An immutable evaluation result.
 
     Attributes are read from the lake once and kept.
@@ -36,9 +39,6 @@ class Result:
         >>> result = evaluator.request_evaluation()  # doctest: +SKIP
         >>> print(result.metrics_summary())  # doctest: +SKIP
     """
-
-    def __init__(self, stored: StoredResult) -> None:
-        self._stored = stored
 
     def __repr__(self) -> str:
         return f"Result({self.result_name!r})"
@@ -144,31 +144,166 @@ class Result:
             view(self._units.lazy(), groupby, adjustby=adjustby, filters=filters, exclusive=exclusive, sort=sort)
         )
 
-    @functools.cached_property
-    def _metrics(self) -> pl.DataFrame:
-        return self._stored.metrics()
+    def get_samples(
+        self,
+        error_code: str | Sequence[str] | None = None,
+        category: str | Sequence[str] | None = None,
+        *,
+        dataset: str | None = None,
+        n_epoch: int | None = None,
+        filters: Filters | None = None,
+        limit: int | None = None,
+        order: str = "typical",
+        reasons: bool = True,
+    ) -> ResultFrame:
+        """Return single units, one row each, in an order that does not depend on how they were stored.
 
-    @functools.cached_property
-    def _units(self) -> pl.DataFrame:
-        return self._stored.units().drop("risk_scores").collect()
+        Args:
+            error_code: Only units of these codes.
+            category: Only units of these categories; `aleatoric_hotspot` means the flagged units.
+            dataset: Only this dataset.
+            n_epoch: Only this epoch; None takes all of the result.
+            filters: Mapping, strings or a polars expression over the columns and the metadata keys.
+            limit: Most rows; None returns all.
+            order: `"typical"` (nearest the code's centroid first), `"atypical"`, `"error_proba"`, `"confidence"`,
+                `"loss"` (largest first) or `"input_id"`; ties go by dataset, epoch and input.
+            reasons: Whether to add the up to three largest reasons of the error probability.
 
-    @functools.cached_property
-    def _issues(self) -> pl.DataFrame:
-        rows = self._stored.issues()
-        decides = pl.col("dataset") != self.decision_dataset
-        ordered = rows.sort(
-            decides, "dataset", "n_epoch", "errors", "counts", "error_code",
-            descending=[False, False, False, True, True, False],
+        Returns:
+            dataset, n_epoch, input_id, input_uri (null where none was recorded), label, prediction, is_error,
+            confidence, error_proba (cross-fitted on the deciding dataset), error_code, category, is_aleatoric,
+            support_distance, loss, reasons, then the metadata keys; a key named like one of these columns stands as
+            `metadata_<key>`.
+
+        Raises:
+            InvalidInputError: An unknown code, category, dataset, order, or filter; the message names what exists.
+            UnknownEpochError: The result has no such epoch.
+        """
+        self._epoch(n_epoch)
+        _check_known("dataset", [] if dataset is None else [dataset], self._stored.row["datasets"])
+        _check_known("category", _listed(category), (*CATEGORIES, ALEATORIC))
+        _check_known("error_code", _listed(error_code), sorted(self._codes))
+        found = select_units(
+            self._units, error_code=error_code, category=category, dataset=dataset, n_epoch=n_epoch, filters=filters
+        )
+        return sample_frame(self._stored, order_units(found, order, limit), self._scorer, reasons=reasons)
+
+    def compare(
+        self,
+        other: Result,
+        *,
+        dataset: str | None = None,
+        n_boot: int = 1000,
+        seed: int = 0,
+        level: float = 0.95,
+        n_epoch: int | None = None,
+        other_epoch: int | None = None,
+    ) -> Comparison:
+        """Compare another result with this one, the baseline, on the inputs that both have.
+
+        Common are inputs of equal dataset and id whose input_hash and label agree; what is not common is counted.
+        Accuracy is tested by McNemar, everything else by a paired bootstrap.
+
+        Args:
+            other: The result to compare with this one, of any model of the same task.
+            dataset: Only this dataset; None compares each that both have, never pooled.
+            n_boot: Resamples, at least 100.
+            seed: Their seed.
+            level: Level of the intervals and of the verdicts.
+            n_epoch: Epoch of this result; None takes its latest.
+            other_epoch: Epoch of the other; None takes its latest.
+
+        Raises:
+            InvalidInputError: The tasks differ, nothing is common, or a number is out of range.
+            UnknownEpochError: A result has no such epoch.
+        """
+        tasks = self._stored.row["task"], other._stored.row["task"]
+        if tasks[0] != tasks[1]:
+            raise InvalidInputError(
+                f"{self.result_name!r} is of task {tasks[0]!r} and {other.result_name!r} of {tasks[1]!r}; nothing was "
+                "compared. Compare results of one task."
+            )
+        mine, theirs = self._epoch(n_epoch), other._epoch(other_epoch)
+        same = self._fingerprint(mine) == other._fingerprint(theirs)
+        notes = ("both results are of the same weights: differences come from the evaluation.",) if same else ()
+        return compare_sides(
+            self._side(mine), other._side(theirs), dataset=dataset, n_boot=n_boot, seed=seed, level=level, notes=notes
+        )
+
+    def score(
+        self,
+        *,
+        features: Any = None,
+        logits: Any = None,
+        probabilities: Any = None,
+        rows: Any = None,
+        n_epoch: int | None = None,
+        accept_fingerprint: bool = False,
+    ) -> ResultFrame:
+        """Score units without their labels: what a Logger with this result would record of them.
+
+        Args:
+            features: `(N, d)` tensor, array or lists: the input of the layer that was traced. Not needed where the
+                model was traced without features.
+            logits: `(N, K)`; or `probabilities`.
+            probabilities: `(N, K)`.
+            rows: Instead of arrays, rows of logged inferences: a polars frame (as `landing/inferences`), a pandas
+                frame or mappings with `logits` or `probs`, `feature` and `fingerprint`.
+            n_epoch: Epoch whose estimator is wanted; None takes that of the rows' weights, for arrays the latest.
+            accept_fingerprint: Score rows of other weights, or of unknown ones, all the same.
+
+        Returns:
+            error_proba, error_code, category, is_aleatoric, reasons, prediction, confidence, support_distance,
+            is_invalid; for rows, what names them first. A unit with NaN, infinity or missing values is null and
+            `is_invalid`; empty input gives an empty frame.
+
+        Raises:
+            InvalidInputError: Other widths than the result was made with, rows of other weights, missing features.
+            UnknownEpochError: The result has no such epoch.
+        """
+        given = Given(
+            features=features, logits=logits, probabilities=probabilities, rows=rows,
+            accept_fingerprint=accept_fingerprint,
         )  # fmt: skip
-        return ordered.select(*(column.name for column in ISSUE_COLUMNS), "n_epoch", "unit_kind")
+        return score_given(given, self._scorers(n_epoch))
 
-    def _wide(self, scope: str) -> pl.DataFrame:
-        rows = self._metrics.filter(pl.col("scope") == scope).rename({"dataset_type": "dataset"})
-        wide = rows.pivot("metric", index=["dataset", "n_epoch"], values="value")
-        return wide.sort("dataset", "n_epoch")
+    def estimate_error_rate(
+        self,
+        *,
+        features: Any = None,
+        logits: Any = None,
+        probabilities: Any = None,
+        rows: Any = None,
+        level: float = 0.9,
+        n_epoch: int | None = None,
+        accept_fingerprint: bool = False,
+    ) -> ErrorRateEstimate:
+        """Estimate the error rate of units without their labels, with an interval, the peers' values and badges.
 
-    def _epoch_column(self) -> list[str]:
-        return ["n_epoch"] if len(self._stored.row["epochs"]) > 1 or self._stored.row["n_epoch_spec"] == "all" else []
+        Args:
+            features: As in `score`.
+            logits: As in `score`.
+            probabilities: As in `score`.
+            rows: As in `score`.
+            level: 0.8, 0.9 or 0.95.
+            n_epoch: As in `score`.
+            accept_fingerprint: As in `score`.
+
+        Raises:
+            InvalidInputError: As in `score`, another level, or rows of several epochs.
+            UnknownEpochError: The result has no such epoch.
+        """
+        given = Given(
+            features=features, logits=logits, probabilities=probabilities, rows=rows,
+            accept_fingerprint=accept_fingerprint,
+        )  # fmt: skip
+        return estimate_given(given, self._scorers(n_epoch), level=level)
+
+
+def _listed(names: str | Sequence[str] | None) -> list[str]:
+    if names is None:
+        return []
+    return [names] if isinstance(names, str) else list(names)
 
 
 def _check_known(what: str, wanted: Sequence[str], known: Sequence[str]) -> None:

@@ -1,0 +1,109 @@
+"""What a result holds: its tables, read once and kept, and the scorers of its epochs."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from mld_pipelines.evaluation import load_scorer
+from mld_pipelines.evaluator._pairing import Side
+from mld_pipelines.evaluator._scoring import ScorerChoice
+from mld_pipelines.exceptions import UnknownEpochError
+from mld_pipelines.tables import ESTIMATORS_MODELS, ISSUE_COLUMNS
+
+if TYPE_CHECKING:
+    from mld_pipelines.diagnosis import ProductionScorer
+    from mld_pipelines.evaluation import StoredResult
+
+__all__ = ["ResultContents"]
+
+
+class ResultContents:
+    """Lazy access to the rows and artifacts of one stored result.
+
+    Args:
+        stored: The result.
+    """
+
+    def __init__(self, stored: StoredResult) -> None:
+        self._stored = stored
+
+    @functools.cached_property
+    def _metrics(self) -> pl.DataFrame:
+        return self._stored.metrics()
+
+    @functools.cached_property
+    def _units(self) -> pl.DataFrame:
+        return self._stored.units().drop("risk_scores").collect()
+
+    @functools.cached_property
+    def _issues(self) -> pl.DataFrame:
+        rows = self._stored.issues()
+        decides = pl.col("dataset") != self._stored.row["decision_dataset"]
+        ordered = rows.sort(
+            decides, "dataset", "n_epoch", "errors", "counts", "error_code",
+            descending=[False, False, False, True, True, False],
+        )  # fmt: skip
+        return ordered.select(*(column.name for column in ISSUE_COLUMNS), "n_epoch", "unit_kind")
+
+    @functools.cached_property
+    def _codes(self) -> frozenset[str]:
+        return frozenset({*self._issues["error_code"], *self._units["error_code"]})
+
+    @functools.cached_property
+    def _loaded(self) -> dict[int | None, ProductionScorer]:
+        return {}
+
+    def _scorer(self, epoch: int | None) -> ProductionScorer:
+        """Return the production scorer of an epoch, kept for the next call."""
+        if epoch not in self._loaded:
+            self._loaded[epoch] = load_scorer(self._stored.lake, self._stored.result_name, n_epoch=epoch)
+        return self._loaded[epoch]
+
+    def _scorers(self, n_epoch: int | None) -> ScorerChoice:
+        row = self._stored.row
+        epochs = dict(zip(row["fingerprints"], row["epochs"], strict=True))
+        wanted = None if n_epoch is None else self._epoch(n_epoch)
+        return ScorerChoice(self._stored.result_name, epochs, wanted, self._scorer)
+
+    def _epoch(self, n_epoch: int | None) -> int | None:
+        """Return an epoch of this result; None stands for the latest."""
+        epochs = self._stored.row["epochs"]
+        if n_epoch is None:
+            latest: int | None = epochs[-1]
+            return latest
+        if n_epoch not in epochs:
+            had = ", ".join("without epoch" if epoch is None else str(epoch) for epoch in epochs)
+            raise UnknownEpochError(f"result {self._stored.result_name!r} has no epoch {n_epoch!r}; it has: {had}.")
+        return n_epoch
+
+    def _fingerprint(self, epoch: int | None) -> str:
+        row = self._stored.row
+        fingerprint: str = row["fingerprints"][row["epochs"].index(epoch)]
+        return fingerprint
+
+    def _side(self, epoch: int | None) -> Side:
+        """Return what a comparison needs of one epoch."""
+        stored, in_epoch = self._stored, pl.col("n_epoch").eq_missing(pl.lit(epoch, dtype=pl.Int64))
+        lineages = (
+            stored.lake.scan(ESTIMATORS_MODELS, model_key=stored.model_key)
+            .filter((pl.col("evaluation_id") == stored.evaluation_id) & in_epoch & (pl.col("kind") == "codebook"))
+            .select("lineage_id")
+            .collect()["lineage_id"]
+            .to_list()
+        )
+        name = stored.result_name
+        if len(stored.row["epochs"]) > 1:
+            name += " without epoch" if epoch is None else f" epoch {epoch}"
+        lineage: str | None = next(iter(lineages), None)
+        return Side(name, self._units.filter(in_epoch), lineage)
+
+    def _wide(self, scope: str) -> pl.DataFrame:
+        rows = self._metrics.filter(pl.col("scope") == scope).rename({"dataset_type": "dataset"})
+        wide = rows.pivot("metric", index=["dataset", "n_epoch"], values="value")
+        return wide.sort("dataset", "n_epoch")
+
+    def _epoch_column(self) -> list[str]:
+        return ["n_epoch"] if len(self._stored.row["epochs"]) > 1 or self._stored.row["n_epoch_spec"] == "all" else []
