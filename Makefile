@@ -73,7 +73,7 @@ bench: $(INSTALLED) ## Measure the speed ratios and rewrite the tables in docs/
 	$(RUN) benchmarks
 
 docs: $(INSTALLED) ## Regenerate the generated pages of docs/ and build the site in site/
-	$(BIN)/python docs/generate.py
+	$(RUN) docs.generate
 	$(RUN) pytest --collect-only -q --features=write
 	$(RUN) zensical build --strict --clean
 

@@ -1,14 +1,18 @@
-"""Write the generated pages: `python docs/generate.py`."""
+"""Write the generated pages, the measured numbers in the others, and the pictures: `python -m docs.generate`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from docs.numbers import fill, load
+from docs.pictures import PICTURES
 from mld_pipelines.tables import CATALOGUE, SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from mld_pipelines.tables import Column, TableSpec
+
+DOCS = Path(__file__).resolve().parent
 
 HEADER = f"""# Table catalogue
 
@@ -55,5 +59,24 @@ def _names(columns: tuple[str, ...]) -> str:
     return ", ".join(f"`{name}`" for name in columns)
 
 
+def files() -> dict[Path, str]:
+    """Return every generated or filled file with what it holds now."""
+    data = load()
+    pages = [page for page in sorted(DOCS.rglob("*.md")) if page.name not in {"tables.md", "features.md"}]
+    return {
+        DOCS / "tables.md": tables_page(),
+        **{page: fill(page.read_text(encoding="utf-8"), data) for page in pages},
+        **{DOCS / "concepts" / "pictures" / f"{name}.svg": draw(data) + "\n" for name, draw in PICTURES.items()},
+    }
+
+
+def main() -> None:
+    """Write what changed."""
+    for path, content in files().items():
+        path.parent.mkdir(exist_ok=True)
+        if not path.exists() or path.read_text(encoding="utf-8") != content:
+            path.write_text(content, encoding="utf-8")
+
+
 if __name__ == "__main__":
-    (Path(__file__).parent / "tables.md").write_text(tables_page(), encoding="utf-8")
+    main()
