@@ -11,8 +11,10 @@ from assets.jobs import JOBS
 from assets.landing import LANDING
 from assets.maintenance import MAINTENANCE
 from assets.monitoring import monitoring_alerts, monitoring_codes, monitoring_scored, monitoring_windows
+from assets.recovery import run_recovery
 from assets.schedules import SCHEDULES
 from assets.sensors import SENSORS
+from assets.stress import stress_model
 from assets.traces import traces_inputs, traces_stress
 from assets.tracing import trace_model
 from resources import ClockResource, LakeResource, PoolResource
@@ -23,6 +25,7 @@ defs = dg.Definitions(
     assets=[
         *LANDING,
         traces_inputs,
+        stress_model,
         traces_stress,
         evaluation_tables,
         monitoring_scored,
@@ -33,7 +36,7 @@ defs = dg.Definitions(
     ],
     asset_checks=CHECKS,
     jobs=[*JOBS, trace_model],
-    sensors=[*SENSORS, AUTOMATION],
+    sensors=[*SENSORS, run_recovery, AUTOMATION],
     schedules=SCHEDULES,
     resources={
         "lake": LakeResource(),

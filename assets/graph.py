@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from mld_pipelines.tables import CATALOGUE, TableSpec
 from resources import asset_key, column_lineage, column_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["CODE_VERSIONS", "OWNER", "RETRY", "SOURCES", "declare", "writer_pool"]
 
@@ -46,12 +49,15 @@ _WHOLE = {"monitoring/scored": ("estimators/models",), "monitoring/codes": ("est
 """Sources that are read whole: every day depends on the models, whatever their partition."""
 
 
-def declare(table: str, *, kinds: set[str] | None = None, **options: Any) -> dg.AssetSpec:
+def declare(
+    table: str, *, kinds: set[str] | None = None, upstream: Sequence[dg.AssetKey] = (), **options: Any
+) -> dg.AssetSpec:
     """Return the spec of a table's asset: key, dependencies, words, owner, kinds, versions, schema, lineage.
 
     Args:
         table: Name in the catalogue.
         kinds: Technologies shown as badges; polars and Delta Lake when None.
+        upstream: Assets that are no tables and come before this one.
         **options: Further arguments of `AssetSpec`.
     """
     spec = CATALOGUE[table]
@@ -61,7 +67,7 @@ def declare(table: str, *, kinds: set[str] | None = None, **options: Any) -> dg.
         metadata["dagster/column_lineage"] = column_lineage(spec, sources)
     return dg.AssetSpec(
         asset_key(spec),
-        deps=[_dependency(table, name) for name in SOURCES.get(table, ())],
+        deps=[*(_dependency(table, name) for name in SOURCES.get(table, ())), *map(dg.AssetDep, upstream)],
         description=_description(spec),
         group_name=spec.group,
         owners=[OWNER],

@@ -10,6 +10,7 @@ __all__ = [
     "MAINTENANCE_JOB",
     "MONITORING_JOB",
     "QUALITY_JOB",
+    "STRESS_JOB",
     "STRESS_TRACES_JOB",
     "TRACES_JOB",
 ]
@@ -19,6 +20,14 @@ TRACES_JOB = dg.define_asset_job(
     "traces",
     selection=dg.AssetSelection.assets(["traces", "inputs"]),
     description="Promote a model's traces.",
+)
+
+#: A pass holds its workers for its whole life, so it takes turns with trace runs.
+STRESS_JOB = dg.define_asset_job(
+    "stress",
+    selection=dg.AssetSelection.assets(["stress", "passes"], ["traces", "stress"]),
+    tags={"mld/gpu": "stress"},
+    description="Run a registered model on corrupted copies of its traced inputs, and promote them.",
 )
 
 STRESS_TRACES_JOB = dg.define_asset_job(
@@ -53,4 +62,4 @@ QUALITY_JOB = dg.define_asset_job(
     description="Run every quality suite on the newest part of its table.",
 )
 
-JOBS = [TRACES_JOB, STRESS_TRACES_JOB, EVALUATION_JOB, MONITORING_JOB, MAINTENANCE_JOB, QUALITY_JOB]
+JOBS = [TRACES_JOB, STRESS_JOB, STRESS_TRACES_JOB, EVALUATION_JOB, MONITORING_JOB, MAINTENANCE_JOB, QUALITY_JOB]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta
 
 import dagster as dg
 
 from mld_pipelines.tables import FIRST_EVENT_DAY
 
-__all__ = ["DAYS", "MODELS", "MODEL_PARTITIONS", "days_of", "is_partition", "range_tags"]
+__all__ = ["DAYS", "MODELS", "MODEL_PARTITIONS", "days_of", "is_partition", "partitions_of", "range_tags"]
 
 MODEL_PARTITIONS = "model_key"
 """Name of the dynamic partition set, needed to add keys."""
@@ -26,6 +27,14 @@ _RANGE_END = "dagster/asset_partition_range_end"
 def range_tags(first: date, last: date) -> dict[str, str]:
     """Return the run tags that make one run of a contiguous range of days."""
     return {_RANGE_START: first.isoformat(), _RANGE_END: last.isoformat()}
+
+
+def partitions_of(tags: Mapping[str, str]) -> set[str]:
+    """Return the partition keys that the tags of a run name: every day of its range, or its one partition."""
+    if _RANGE_START in tags and _RANGE_END in tags:
+        first, last = date.fromisoformat(tags[_RANGE_START]), date.fromisoformat(tags[_RANGE_END])
+        return {(first + timedelta(days=later)).isoformat() for later in range((last - first).days + 1)}
+    return {tags["dagster/partition"]} if "dagster/partition" in tags else set()
 
 
 def days_of(context: dg.AssetExecutionContext) -> list[date]:

@@ -12,9 +12,10 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from assets.automation import AUTOMATION_TAG
 from assets.cursors import Cursor
 from assets.evaluation import EVALUATION_TABLES, EvaluationConfig
-from assets.jobs import EVALUATION_JOB, MONITORING_JOB, TRACES_JOB
+from assets.jobs import EVALUATION_JOB, MONITORING_JOB, STRESS_JOB, STRESS_TRACES_JOB, TRACES_JOB
 from assets.partitions import MODEL_PARTITIONS, MODELS, is_partition, range_tags
 from mld_pipelines import settings
 from mld_pipelines.tables import (
@@ -26,6 +27,7 @@ from mld_pipelines.tables import (
     LANDING_MODELS,
     LANDING_RECEIPTS,
     LANDING_REQUESTS,
+    LANDING_STRESS,
     LANDING_TRACES,
     MONITORING_ALERTS,
     MONITORING_WINDOWS,
@@ -67,6 +69,38 @@ def new_traces(context: dg.SensorEvaluationContext, lake: LakeResource, clock: C
         dynamic_partitions_requests=_add_models(context, chosen),
         asset_events=_landed(rows, cursor),
         cursor=replace(cursor, pending=pending, state={"open_since": open_since}).text,
+    )
+
+
+@dg.sensor(
+    jobs=[STRESS_JOB, STRESS_TRACES_JOB],
+    description="A finished trace of a registered model → its stress pass; a pass of a tracer → its promotion.",
+    **_ALWAYS,
+)
+def stress_passes(context: dg.SensorEvaluationContext, lake: LakeResource) -> dg.SensorResult:
+    """Request stress passes that no receipt covers yet, and the promotion of those that tracers have made."""
+    from mld_pipelines.tracing import is_stress_due
+
+    opened = lake.open()
+    read = {LANDING_RECEIPTS: ["model_key", "purpose", "source"], LANDING_STRESS: ["model_key"]}
+    rows, cursor = Cursor.read(context.cursor).new_rows(opened, read)
+    receipts = rows[LANDING_RECEIPTS.name]
+    traced = receipts.filter((pl.col("purpose") == "trace") & pl.col("source").is_not_null())["model_key"].unique()
+    landed = receipts.filter((pl.col("purpose") == "stress") & pl.col("source").is_null())["model_key"].unique()
+    wanted = [f"stress:{key}" for key in sorted(traced) if is_stress_due(opened, key)]
+    chosen, pending = _capped([*cursor.pending, *wanted, *(f"stress_traces:{key}" for key in sorted(landed))])
+    version = cursor.versions.get(LANDING_RECEIPTS.name)
+    split = [work.partition(":")[::2] for work in chosen]
+    return dg.SensorResult(
+        run_requests=[
+            dg.RunRequest(
+                run_key=f"{job}:{key}:v{version}", job_name=job, partition_key=key, tags={AUTOMATION_TAG: "trace"}
+            )
+            for job, key in split
+        ],
+        dynamic_partitions_requests=_add_models(context, [key for _, key in split]),
+        asset_events=_landed({LANDING_STRESS.name: rows[LANDING_STRESS.name]}, cursor),
+        cursor=replace(cursor, pending=pending).text,
     )
 
 
@@ -298,4 +332,13 @@ def _watch(
 
 
 #: Every sensor of the code location, running from the start.
-SENSORS = [new_traces, evaluation_requests, evaluation_results, new_logs, reevaluate, rescore, run_failure]
+SENSORS = [
+    new_traces,
+    stress_passes,
+    evaluation_requests,
+    evaluation_results,
+    new_logs,
+    reevaluate,
+    rescore,
+    run_failure,
+]

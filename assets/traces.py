@@ -8,6 +8,7 @@ import polars as pl
 from assets.graph import RETRY, declare, writer_pool
 from assets.partitions import MODELS
 from assets.reports import drawings
+from assets.stress import STRESS_PASSES
 from mld_pipelines.tables import TRACES_INPUTS, TRACES_STRESS
 from resources import LakeResource, numbers, provenance
 
@@ -46,7 +47,7 @@ def traces_inputs(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.M
 
 @dg.multi_asset(
     name="traces_stress",
-    specs=[declare("traces/stress")],
+    specs=[declare("traces/stress", upstream=[STRESS_PASSES])],
     partitions_def=MODELS,
     pool=writer_pool("traces/stress"),
     retry_policy=RETRY,

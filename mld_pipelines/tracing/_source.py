@@ -15,7 +15,7 @@ from mld_pipelines.tables import LANDING_RECEIPTS, LANDING_TRACES
 if TYPE_CHECKING:
     from mld_pipelines.lake import Lake
 
-__all__ = ["TraceSource", "find_source", "stressed_already", "traced_inputs"]
+__all__ = ["TraceSource", "find_source", "is_stress_due", "stressed_already", "traced_inputs"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +95,19 @@ def stressed_already(lake: Lake, source: TraceSource) -> bool:
         & pl.col("n_epoch").eq_missing(source.n_epoch)
     )
     return receipts.filter(same).height > 0
+
+
+def is_stress_due(lake: Lake, model_key: str) -> bool:
+    """Return whether the platform can stress a model's traced weights and nobody has yet.
+
+    Args:
+        lake: Where receipts are read.
+        model_key: `model_name@version_name`.
+    """
+    try:
+        return not stressed_already(lake, find_source(lake, model_key))
+    except (InvalidInputError, NotFoundError):
+        return False
 
 
 def _finished(lake: Lake, model_key: str, purpose: str) -> pl.DataFrame:

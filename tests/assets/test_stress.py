@@ -1,0 +1,180 @@
+"""Stress passes on the platform: asked for after a trace, cost first, one asset per model."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from assets.automation import AUTOMATION_TAG
+from assets.definitions import defs as platform
+from mld_pipelines.compute import PoolPolicy
+from mld_pipelines.tables import LANDING_RECEIPTS, LANDING_STRESS, TRACES_STRESS
+from mld_pipelines.tracing import StressOptions, register_dataset, register_model, stress_run, trace_run
+from tests.support.traced import write_trace
+
+INLINE = PoolPolicy(backend="inline")
+KEY = "toy@v1"
+SMALL = {"severities": [3], "max_inputs": 12, "batch_size": 12}
+
+
+def make_model():
+    import torch
+
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 6), torch.nn.ReLU(), torch.nn.Linear(6, 3))
+
+
+def make_dataset(n: int = 24, scale: float = 1.0):
+    import torch
+
+    inputs = torch.rand(n, 1, 8, 8, generator=torch.Generator().manual_seed(1)) * scale
+    return [(inputs[i], i % 3) for i in range(n)]
+
+
+@pytest.fixture
+def registered(lake, monkeypatch, tmp_path):
+    """Register model and dataset, whose factories live in a module that workers can import; return how to trace."""
+    body = "\n".join(inspect.getsource(function) for function in (make_model, make_dataset))
+    (tmp_path / "toy_stress_factories.py").write_text(f'"""Factories of the test."""\n{body}', encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = "toy_stress_factories"
+    register_model(lake, "toy", factory=f"{module}:make_model", model_name="toy", version_name="v1")
+
+    def trace(dataset_type="val", **params):
+        register_dataset(lake, "digits", factory=f"{module}:make_dataset", params=params)
+        return trace_run(lake, "toy", "digits", dataset_type=dataset_type, batch_size=10, pool=INLINE)
+
+    return trace
+
+
+@pytest.fixture
+def launch(resources, instance):
+    """Execute a job for the model, as a sensor or a person would."""
+
+    def run(job="stress", tags=None, **config):
+        instance.add_dynamic_partitions("model_key", [KEY])
+        ops = {"stress_model": {"config": {**SMALL, **config}}} if job == "stress" else {}
+        return platform.resolve_job_def(job).execute_in_process(
+            instance=instance, run_config={"ops": ops}, resources=resources, partition_key=KEY, tags=tags,
+            raise_on_error=False,
+        )  # fmt: skip
+
+    return run
+
+
+def materialized(done, key):
+    found = [e for e in done.get_asset_materialization_events() if e.asset_key.path == list(key)]
+    return found[0].materialization.metadata if found else None
+
+
+def observed(done):
+    found = [event.asset_observation_data.asset_observation for event in done.get_asset_observation_events()]
+    return [{name: entry.value for name, entry in one.metadata.items()} for one in found]
+
+
+def test_a_pass_is_run_and_promoted_in_one_run(lake, registered, launch, capfd):
+    registered()
+    done = launch()
+    assert done.success
+    shown = materialized(done, ("stress", "passes"))
+    assert (shown["sets"].value, shown["rows"].value, shown["inputs"].value) == (21, 252, 12)
+    assert shown["families"].value == "noise, blur, light, geometry, digital"
+    assert shown["glance"].value.startswith("![error rate, family by severity](data:image/svg+xml")
+    assert "<svg" in shown["picture"].value or "data:image" in shown["picture"].value
+    assert shown["seconds"].value > 0 < shown["cost_seconds"].value
+    assert lake.read(TRACES_STRESS).height == 252
+    assert materialized(done, ("traces", "stress"))["rows"].value == 252
+    said = "".join(capfd.readouterr())
+    assert "expected cost: about" in said
+    assert "stressed 21 of 21 sets" in said
+    assert lake.history(LANDING_STRESS)["run_id"].drop_nulls().to_list() == [done.run_id]
+
+
+def test_a_pass_that_costs_too_much_shows_the_cost_and_waits(lake, registered, launch):
+    registered()
+    done = launch(max_seconds=0)
+    assert done.success
+    assert materialized(done, ("stress", "passes")) is None
+    assert materialized(done, ("traces", "stress")) is None, "nothing to promote"
+    (said,) = observed(done)
+    assert said["state"] == "waits for a launch"
+    assert said["cost_seconds"] > said["limit_seconds"] == 0
+    assert "run_anyway" in said["message"]
+    assert lake.version(LANDING_STRESS) is None
+    assert launch(max_seconds=0, run_anyway=True).success
+    assert lake.read(LANDING_STRESS).height == 252
+
+
+def test_launching_again_runs_nothing(lake, registered, launch):
+    registered()
+    assert launch().success
+    again = launch()
+    assert materialized(again, ("stress", "passes"))["known_sets"].value == 21
+    assert lake.read(LANDING_STRESS).height == 252
+
+
+def test_a_model_that_cannot_be_stressed_fails_the_person_and_informs_the_sensor(registered, launch):
+    registered(scale=9.0)
+    by_hand = launch()
+    assert not by_hand.success
+    assert "image values run from" in str(by_hand.get_step_failure_events()[0].step_failure_data.error)
+    by_itself = launch(tags={AUTOMATION_TAG: "trace"})
+    assert by_itself.success
+    (said,) = observed(by_itself)
+    assert said["state"] == "cannot run"
+    assert "normalize=(mean, std)" in said["message"]
+
+
+def test_a_finished_trace_of_a_registered_model_asks_for_its_pass_once(lake, registered, tick):
+    registered()
+    first = tick("stress_passes")
+    (request,) = first.run_requests
+    assert (request.job_name, request.partition_key, request.tags[AUTOMATION_TAG]) == ("stress", KEY, "trace")
+    assert tick("stress_passes", first.cursor).run_requests == []
+    stress_run(lake, KEY, options=StressOptions(max_inputs=5), pool=INLINE)
+    registered()
+    after = tick("stress_passes", first.cursor)
+    assert after.run_requests == [], "the same weights and inputs were stressed already"
+    assert [event.asset_key.path for event in after.asset_events] == [["landing", "stress"]]
+
+
+def test_training_data_alone_asks_for_nothing(registered, tick):
+    registered(dataset_type="train")
+    first = tick("stress_passes")
+    assert first.run_requests == []
+    registered(dataset_type="val")
+    assert [request.job_name for request in tick("stress_passes", first.cursor).run_requests] == ["stress"]
+
+
+def test_a_trace_of_a_tracer_asks_for_nothing(lake, tick):
+    write_trace(lake, "val", 30)
+    assert tick("stress_passes").run_requests == []
+
+
+def test_a_pass_of_a_tracer_is_promoted(lake, tick, launch, stress_rows):
+    stress_rows(lake)
+    (request,) = tick("stress_passes").run_requests
+    assert (request.job_name, request.partition_key) == ("stress_traces", KEY)
+    done = launch("stress_traces")
+    assert done.success
+    assert materialized(done, ("traces", "stress"))["rows"].value == lake.read(TRACES_STRESS).height > 0
+
+
+@pytest.fixture
+def stress_rows(monkeypatch):
+    """Land a pass of a tracer."""
+
+    def write(lake):
+        from mld_pipelines.training import ClassificationTracer
+
+        monkeypatch.setenv("MLD_API_ENDPOINT", lake.root)
+        items = make_dataset()
+        import torch
+
+        inputs = torch.stack([image for image, _ in items])
+        with ClassificationTracer(make_model(), "toy", "v1") as tracer:
+            tracer.stress(inputs, [label for _, label in items], input_ids=range(24), severities=(1,), max_inputs=6)
+        assert lake.read(LANDING_RECEIPTS)["purpose"].to_list() == ["stress"]
+
+    return write
