@@ -16,8 +16,8 @@ from mld_pipelines.evaluation import (
     view,
 )
 from mld_pipelines.evaluator._comparison import Comparison, compare_sides
-from mld_pipelines.evaluator._contents import ResultContents
 from mld_pipelines.evaluator._display import ResultFrame, Summary
+from mld_pipelines.evaluator._exporting import ResultExport
 from mld_pipelines.evaluator._samples import order_units, sample_frame, select_units
 from mld_pipelines.evaluator._scoring import ErrorRateEstimate, Given, estimate_given, score_given
 from mld_pipelines.exceptions import InvalidInputError
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Result"]
 
 
-class Result(ResultContents):
+class Result(ResultExport):
     """An immutable evaluation result.
 
     Attributes are read from the lake once and kept.

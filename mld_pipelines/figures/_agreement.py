@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["agreement_diagram"]
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 48.0, 14.0, 42.0, 38.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 48.0, 14.0, 54.0, 38.0
 _PAINTS = ("blue", "orange", "violet")
 #: More points hide each other and make the picture heavier than a page needs.
 _MOST_ROWS = 150
@@ -75,7 +75,7 @@ def _grid(horizontal: Scale, vertical: Scale) -> list[str]:
     diagonal = f"M{number(_LEFT)} {number(vertical.start)}L{number(horizontal.end)} {number(_TOP)}"
     parts.append(element("path", d=diagonal, stroke=COLOURS["grid"], stroke_dasharray="4 4", fill="none"))
     parts.append(text((_LEFT + horizontal.end) / 2, vertical.start + 31, "true error rate →", anchor="middle"))
-    parts.append(text(_LEFT + 4, _TOP - 4, "↑ estimated"))
+    parts.append(text(_LEFT, _TOP - 6, "↑ estimated"))
     return parts
 
 
