@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from mld_pipelines.tables import FIRST_EVENT_DAY
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["DAYS", "MODELS", "MODEL_PARTITIONS", "days_of", "is_partition", "partitions_of", "range_tags"]
 

@@ -27,6 +27,21 @@ _EVENT_DAY = Column("event_day", pl.Date, "UTC day of the event", True)
 _RESULT = Column("result_name", pl.String, "Result the error columns belong to; null in basic metrics")
 _SLICE = Column("slice", pl.String, "Group of inferences; `all` is every one", True, (LengthIs(1, 500),))
 
+#: Sums that the window map of a result judges by (docs/storage.md#shift-sums); null without a map.
+_SHIFT = (
+    Column("shift_n", pl.Int64, "Scored inferences in the sums below; null without a window map", rules=_COUNT),
+    Column("shift_proba_sum", pl.Float64, "Σ error probability by the estimator that saw stressed copies", rules=_SUM),
+)
+_SHIFT_LISTS = (
+    Column("shift_score_sums", _SUMS, "Σ z-score of each of nine risk scores", vector=True),
+    Column("shift_tail_counts", _COUNTS, "Units beyond the reference's 99 % quantile of each", vector=True),
+    Column("shift_class_counts", _COUNTS, "Units by predicted class index", vector=True),
+    Column("shift_probability_sums", _SUMS, "Σ P, the class probabilities at the result's temperature", vector=True),
+    Column("shift_product_sums", _SUMS, "Upper triangle of Σ P·Pᵀ, row by row; empty above 64 classes", vector=True),
+    Column("shift_feature_sums", _SUMS, "Σ of the projected features, in units of the reference", vector=True),
+    Column("shift_square_sums", _SUMS, "Σ of their squares", vector=True),
+)
+
 MONITORING_SCORED = TableSpec(
     name="monitoring/scored",
     layer="gold",
@@ -50,7 +65,9 @@ MONITORING_SCORED = TableSpec(
         Column("confidence_t", pl.Float32, "Largest class probability at the result's temperature", rules=_RATE),
         Column("is_invalid", pl.Boolean, "The output was not finite: counted, never scored", True),
         *SCORE[:-1],
+        *_SHIFT,
         SCORE[-1],
+        *_SHIFT_LISTS,
     ),
     key=("stream_id", "seq", "row", "result_name"),
     partition_by=("event_day",),
@@ -100,6 +117,8 @@ MONITORING_WINDOWS = TableSpec(
         Column("n_labelled_scored", pl.Int64, "Labelled inferences with an error probability", rules=_COUNT),
         Column("n_labelled_scored_errors", pl.Int64, "Wrong ones of them", rules=_COUNT),
         Column("labelled_error_proba_sum", pl.Float64, "Σ error probability of them", rules=_SUM),
+        *_SHIFT,
+        *_SHIFT_LISTS,
     ),
     key=("event_day", "hour", "model_key", "result_name", "slice"),
     partition_by=("event_day",),
@@ -169,5 +188,5 @@ MONITORING_ALERTS = TableSpec(
     ),
     key=("alert_id",),
     rules=(Unique(("alert_id",)),),
-    writer="asset `monitoring/alerts`, sensor `run_failure`",
+    writer="asset `monitoring/alerts`, sensors `run_failure` and `run_recovery`",
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mld_pipelines.windows._aggregate import UNSEEN, Thresholds, aggregate, input_columns
-from mld_pipelines.windows._alerts import evaluate_alerts, run_failure_alert
+from mld_pipelines.windows._alerts import evaluate_alerts, resolve_run_failures, run_failure_alert
 from mld_pipelines.windows._baseline import Baseline, fit_baseline
 from mld_pipelines.windows._bins import LATENCY_EDGES_MS, LATENCY_RELATIVE_ERROR, UNIT_EDGES
 from mld_pipelines.windows._codes import compare_codes
@@ -25,6 +25,7 @@ from mld_pipelines.windows._reevaluation import (
     gather_windows,
 )
 from mld_pipelines.windows._rules import ALERT_UNITS, DEFAULT_RULES, AlertRule, prepare_windows
+from mld_pipelines.windows._shift import SHIFT_COLUMNS, shift_columns
 from mld_pipelines.windows._state import KEY, STATE_SCHEMA, empty_states
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "LATENCY_EDGES_MS",
     "LATENCY_RELATIVE_ERROR",
     "MIN_UNITS",
+    "SHIFT_COLUMNS",
     "STATE_SCHEMA",
     "UNIT_EDGES",
     "UNSEEN",
@@ -61,7 +63,9 @@ __all__ = [
     "merge",
     "plan_days",
     "prepare_windows",
+    "resolve_run_failures",
     "roll_up",
     "run_failure_alert",
+    "shift_columns",
     "wilson_interval",
 ]

@@ -19,15 +19,17 @@ from mld_pipelines.tables.monitoring import MONITORING_ALERTS
 from mld_pipelines.windows._rules import ALERT_UNITS, DEFAULT_RULES, AlertRule, prepare_windows
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["evaluate_alerts", "run_failure_alert"]
+__all__ = ["evaluate_alerts", "resolve_run_failures", "run_failure_alert"]
 
 #: Breaches (or all-clears) among the last judged windows that change the state.
 _NEEDED, _OF = 2, 3
 #: A rule that breaches again this soon after it resolved goes on with the same alert instead of raising a new one
 #: (docs/method.md#alert-states; event time).
 COOL_DOWN = timedelta(hours=4)
+
+_RUN_FAILURE = "run_failure"
 
 _WITHDRAWN = "withdrawn, late rows changed its windows: "
 
@@ -96,8 +98,8 @@ def run_failure_alert(
     subject = {"model_key": model_key, "result_name": None, "slice": "all"}
     row = {
         **subject,
-        "alert_id": _digest("run_failure", model_key, run_id),
-        "rule": "run_failure",
+        "alert_id": _run_failure_id(model_key, run_id),
+        "rule": _RUN_FAILURE,
         "grain": "run",
         "severity": "critical",
         "state": "firing",
@@ -109,6 +111,34 @@ def run_failure_alert(
         "message": f"run {run_id} of {job} failed: {message}",
     }
     return pl.DataFrame([row], schema=_SCHEMA)
+
+
+def resolve_run_failures(
+    stored: pl.DataFrame, repeated: Iterable[tuple[str, str]], *, run_id: str, succeeded_at: datetime
+) -> pl.DataFrame:
+    """Return the alerts of failed runs whose work a later run has done, resolved; rows to upsert by `alert_id`.
+
+    Args:
+        stored: Rows of `monitoring/alerts`.
+        repeated: `(model_key, run_id)` of the failed runs, as `run_failure_alert` was given them.
+        run_id: The run that succeeded.
+        succeeded_at: When it did.
+    """
+    wanted = [_run_failure_id(model_key, failed) for model_key, failed in repeated]
+    return (
+        stored.filter(pl.col("alert_id").is_in(wanted), pl.col("state") == "firing")
+        .select(_SCHEMA.names())
+        .with_columns(
+            state=pl.lit("resolved"),
+            closed_at=pl.lit(succeeded_at, _SCHEMA["closed_at"]),
+            message=pl.col("message") + f"; run {run_id} has done its work since",
+        )
+        .sort("opened_at", "alert_id")
+    )
+
+
+def _run_failure_id(model_key: str, run_id: str) -> str:
+    return _digest(_RUN_FAILURE, model_key, run_id)
 
 
 @dataclass(slots=True)

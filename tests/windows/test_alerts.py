@@ -18,6 +18,7 @@ from mld_pipelines.windows import (
     aggregate,
     derive,
     evaluate_alerts,
+    resolve_run_failures,
     roll_up,
     run_failure_alert,
 )
@@ -226,6 +227,22 @@ def test_a_failed_run_is_one_alert_however_often_it_is_reported() -> None:
     assert calls[0].equals(calls[1])
     assert calls[0]["state"].to_list() == ["firing"]
     assert MONITORING_ALERTS.align(calls[0]).height == 1
+
+
+def test_work_done_by_a_later_run_resolves_the_alerts_of_the_runs_that_failed_at_it() -> None:
+    alerts = pl.concat(
+        run_failure_alert(run_id=run_id, job="evaluation", model_key=model, failed_at=START, message="disk full")
+        for run_id, model in (("run-1", "m@v1"), ("run-2", "m@v1"), ("run-3", "other@v1"))
+    )
+    later = START + timedelta(hours=1)
+    resolved = resolve_run_failures(alerts, [("m@v1", "run-1"), ("m@v1", "run-9")], run_id="run-4", succeeded_at=later)
+    (row,) = resolved.iter_rows(named=True)
+    assert (row["state"], row["closed_at"], row["fired_at"]) == ("resolved", later, START)
+    assert row["alert_id"] == alerts["alert_id"][0]
+    assert row["message"].endswith("run run-4 has done its work since")
+    assert MONITORING_ALERTS.align(resolved).height == 1
+    again = resolve_run_failures(resolved, [("m@v1", "run-1")], run_id="run-5", succeeded_at=later)
+    assert again.is_empty()
 
 
 def test_rows_fit_the_table() -> None:
