@@ -19,6 +19,9 @@ __all__ = ["ARRIVAL", "IS_INVALID", "group_by_mark", "labelled_days", "rows_of_d
 
 ARRIVAL = ("stream_id", "seq", "row")
 
+_IS_GENERATED = pl.col("request_id").str.strip_prefix(pl.col("stream_id")).str.contains(r"^-\d+-\d+$")
+"""Stream, number of the call, row: an id of the logger's own making, which no other inference has."""
+
 IS_INVALID = pl.all_horizontal(pl.col("prediction", "confidence").is_null())
 """A row whose output was not finite lands without prediction and confidence: counted, never scored."""
 
@@ -62,16 +65,35 @@ def split_by(rows: pl.DataFrame, *keys: str) -> Iterator[tuple[tuple[date, str],
 def labelled_days(lake: Lake, request_ids: Iterable[str], *, among: Iterable[date] | None = None) -> list[date]:
     """Return the event days of some requests, sorted: the days that their labels touch.
 
+    Newest ingest days are read first, and no more than it takes to find the requests: labels follow their inferences
+    by days, not by the whole history. A generated id occurs once; ids of the caller's own may occur again on another
+    day, so for them every day is looked at.
+
     Args:
         lake: The lake.
         request_ids: Requests that were labelled.
-        among: Look at these event days only; None is all of them, and reads the request ids of the whole history.
+        among: Look at these event days only; None is all of them.
     """
-    wanted = pl.Series("request_id", list(request_ids), dtype=pl.String)
-    if wanted.is_empty():
-        return []
-    landed = lake.scan(LANDING_INFERENCES)
+    wanted = pl.Series("request_id", list(request_ids), dtype=pl.String).unique()
+    landed = lake.scan(LANDING_INFERENCES).select("request_id", "stream_id", "event_day", "ingest_day")
     if among is not None:
         landed = landed.filter(pl.col("event_day").is_in(list(among)))
-    found = landed.filter(pl.col("request_id").is_in(wanted.implode()))
-    return found.select(pl.col("event_day").unique().sort()).collect()["event_day"].to_list()
+    touched: set[date] = set()
+    for newest, oldest in _spans(lake):
+        if wanted.is_empty():
+            break
+        of_span = landed.filter(pl.col("ingest_day").is_between(oldest, newest))
+        found = of_span.filter(pl.col("request_id").is_in(wanted.implode())).collect()
+        touched |= {*found["event_day"]}
+        wanted = wanted.filter(~wanted.is_in(found.filter(_IS_GENERATED)["request_id"].implode()))
+    return sorted(touched)
+
+
+def _spans(lake: Lake) -> Iterator[tuple[date, date]]:
+    """Yield ranges of ingest days (last, first) from the newest backwards: 1, 2, 4, … days that hold rows."""
+    days = lake.files(LANDING_INFERENCES)["ingest_day"].cast(pl.Date).unique().sort(descending=True).to_list()
+    start, size = 0, 1
+    while start < len(days):
+        span = days[start : start + size]
+        yield span[0], span[-1]
+        start, size = start + size, 2 * size

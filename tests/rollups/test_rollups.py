@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from datetime import date, timedelta
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -128,6 +129,22 @@ def test_labels_that_come_later_recompute_exactly_their_days(lake):
     labelled = states(lake).filter(pl.col("n_labelled") > 0)
     assert labelled.select("event_day", "n_labelled").rows() == [(DAYS[0], 4)]
     assert states(lake).equals(from_scratch(lake, dict(zip(requests[:4], truth[:4].tolist(), strict=True))))
+
+
+def test_labels_of_recent_inferences_do_not_read_older_days(lake):
+    for day in range(3):
+        requests, _ = write_inferences(lake, 10, result_name=RESULT, at=at(day), seq=day)
+    oldest = lake.files(LANDING_INFERENCES).sort("ingest_day")["path"][0]
+    Path(lake.uri(LANDING_INFERENCES), oldest).unlink()
+    assert labelled_days(lake, requests[:4]) == [DAYS[2]]
+
+
+def test_an_id_of_the_callers_own_is_found_on_every_day_that_has_it(lake):
+    for day in range(3):
+        write_inferences(lake, 10, result_name=RESULT, at=at(day), seq=day, requests=[f"order-{i}" for i in range(10)])
+    assert labelled_days(lake, ["order-3"]) == DAYS
+    assert labelled_days(lake, ["order-3"], among=DAYS[:2]) == DAYS[:2]
+    assert labelled_days(lake, ["unknown"]) == []
 
 
 def test_a_label_that_is_there_before_its_inference_counts_when_the_inference_arrives(lake):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -89,19 +90,24 @@ def write_trace(
     metadata: list[str | None] | None = None,
     labels: np.ndarray | None = None,
     order: np.ndarray | None = None,
+    logits: np.ndarray | None = None,
+    hashes: list[str | None] | None = None,
+    uris: list[str | None] | None = None,
 ) -> str:
     """Commit one traced dataset (and its receipt) to landing and return the stream."""
     stream = stream or f"{model_key}-{dataset}-{epoch}-{seed}"
     truth, h, z = toy_outputs(n, seed=seed, noise=noise)
+    content = zlib.crc32(f"{dataset}-{seed}".encode())  # no input is in two datasets
     frame = _common(n, stream, seq, at, model_key, fingerprint).with_columns(
         pl.lit(dataset).alias("dataset_type"),
         pl.lit(epoch, dtype=pl.Int64).alias("n_epoch"),
         pl.Series("input_id", [f"{dataset}-{i}" for i in range(n)]),
-        pl.Series("input_hash", [f"{i:064x}" for i in range(n)]),
+        pl.Series("input_hash", hashes or [f"{content:08x}{i:056x}" for i in range(n)], dtype=pl.String),
+        pl.Series("input_uri", uris or [None] * n, dtype=pl.String),
         pl.lit(at).cast(TIMESTAMP).alias("captured_at"),
         pl.Series("label", truth if labels is None else labels, dtype=pl.Int64),
         pl.Series("metadata", metadata or [None] * n, dtype=pl.String),
-        vectors(z).alias("logits"),
+        vectors(z if logits is None else logits).alias("logits"),
     )
     if features:
         frame = frame.with_columns(vectors(h).alias("feature"))
@@ -210,10 +216,11 @@ def write_inferences(
     fingerprint: str = FINGERPRINT,
     result_name: str | None = None,
     noise: float = 1.0,
+    requests: list[str] | None = None,
 ) -> tuple[list[str], np.ndarray]:
     """Commit logged inferences, one second apart; return their request ids and true labels."""
     truth, h, z = toy_outputs(n, seed=seed, noise=noise)
-    requests = [f"{stream}-{seq}-{i}" for i in range(n)]
+    requests = requests or [f"{stream}-{seq}-{i}" for i in range(n)]
     events = pl.Series("event_at", [at + timedelta(seconds=i) for i in range(n)]).cast(TIMESTAMP)
     frame = _common(n, stream, seq, at, model_key, fingerprint).with_columns(
         pl.Series("request_id", requests),
