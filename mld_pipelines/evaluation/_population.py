@@ -9,6 +9,7 @@ import polars as pl
 
 from mld_pipelines.diagnosis import Head
 from mld_pipelines.evaluation._datasets import PRODUCTION
+from mld_pipelines.evaluation._duplicates import duplicate_warnings
 from mld_pipelines.evaluation._production import labelled_production
 from mld_pipelines.evaluation._vectors import to_matrix, widths
 from mld_pipelines.exceptions import CorruptArtifactError, InvalidInputError
@@ -111,7 +112,7 @@ def load_population(lake: Lake, plan: EvaluationPlan, n_epoch: int | None) -> Po
         features=features,
         output_kind=newest["output_kind"] or "logits",
         feature_layer=newest["feature_layer"],
-        warnings=(*warnings, *feature_warnings),
+        warnings=(*warnings, *feature_warnings, *duplicate_warnings(labelled)),
     )
 
 

@@ -97,7 +97,7 @@ def write_trace(
     """Commit one traced dataset (and its receipt) to landing and return the stream."""
     stream = stream or f"{model_key}-{dataset}-{epoch}-{seed}"
     truth, h, z = toy_outputs(n, seed=seed, noise=noise)
-    content = zlib.crc32(f"{dataset}-{seed}".encode())  # no input is in two datasets
+    content = zlib.crc32(dataset.encode())  # no input is in two datasets
     frame = _common(n, stream, seq, at, model_key, fingerprint).with_columns(
         pl.lit(dataset).alias("dataset_type"),
         pl.lit(epoch, dtype=pl.Int64).alias("n_epoch"),
