@@ -96,6 +96,7 @@ class Recorder:
         self.unencodable = Tally()
         self.books = threading.Lock()
         self.is_closed = False
+        self._was_stored: bool | None = None
         self._largest = 1
         self._sure = 0
         self._thinned = 0
@@ -244,8 +245,10 @@ class Recorder:
         return self.worker.flush(timeout, is_patient=is_patient)
 
     def close(self, timeout: float | None = 5.0) -> bool:
-        """Flush, stop the thread and give the stream up; return whether everything is stored."""
-        is_stored = self.flush(timeout)
+        """Flush, stop the thread and give the stream up; return whether everything is stored, each time."""
+        if self._was_stored is not None:
+            return self._was_stored
+        is_stored = self._was_stored = self.flush(timeout)
         self.is_closed = True
         self._sure = 0
         if self._worker is not None:

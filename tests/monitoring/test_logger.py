@@ -399,6 +399,13 @@ def test_a_context_manager_closes(model, lake):
     assert rows(lake).height == 3
 
 
+def test_closing_twice_says_the_same(model):
+    logger = ClassificationLogger(model, "net", "v1")
+    logger(torch.randn(3, 4))
+    assert logger.close(10)
+    assert logger.close(10)
+
+
 def test_the_same_stream_again_is_known(logging_, lake):
     for known in (0, 6):
         logger = logging_(stream_id="fortnight", overflow="block")
