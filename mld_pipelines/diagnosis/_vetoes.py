@@ -63,8 +63,9 @@ def find_vetoes(
         speaks = n_d >= policy.n_min
         unstable = speaks & (posterior_cdf(n_d, k_d, policy.tau_stable) <= policy.alpha)
         unusable = speaks & (posterior_cdf(n_d, k_d, policy.tau_operational) <= policy.alpha)
-        # A rate that is not higher can never be surely higher; the integral is left to the few that are.
-        open_codes = np.flatnonzero(speaks & ~unstable & (k_d * np.maximum(n_, 1) > k_ * n_d))
+        # Surely more than GAP above the other is surely more than GAP: up to that tolerance nothing is left to find.
+        is_open = speaks & ~unstable & (policy.tau_stable > GAP)
+        open_codes = np.flatnonzero(is_open)
         rises = probability_exceeds(n_d[open_codes], k_d[open_codes], n_[open_codes], k_[open_codes], margin=GAP)
         unstable[open_codes] |= rises >= 1.0 - policy.alpha
         stable, operational = stable | unstable, operational | unusable

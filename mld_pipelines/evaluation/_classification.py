@@ -112,9 +112,7 @@ def evaluate_population(
     estimation = estimate_population(
         population, coding, reference, decision_dataset=decision.dataset, head=facts.head, policy=policy
     )
-    verdicts = judge_codes(
-        population, statistics, coding, estimation, reference, is_train=decision.is_train, policy=policy
-    )
+    verdicts = judge_codes(population, statistics, coding, estimation, reference, is_train=decision.is_train, plan=plan)
     units = _units(population, statistics, coding, estimation, verdicts)
     baseline = _baseline(units, coding, reference, verdicts, plan)
     badges = estimation.fit.estimator.badges

@@ -22,13 +22,12 @@ from mld_pipelines.evaluation._grounds import gather_grounds, q_values
 from mld_pipelines.exceptions import MldError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     import numpy.typing as npt
 
     from mld_pipelines.diagnosis import AleatoricVerdicts, CodeCounts, Policy, Recommendation, Verdicts, Vetoes
     from mld_pipelines.evaluation._coding import Coding
     from mld_pipelines.evaluation._estimation import Estimation
+    from mld_pipelines.evaluation._plan import EvaluationPlan
     from mld_pipelines.evaluation._population import Population
     from mld_pipelines.metrics import UnitStatistics
 
@@ -96,8 +95,7 @@ def judge_codes(
     reference: npt.NDArray[np.bool_],
     *,
     is_train: bool,
-    policy: Policy,
-    barred: Collection[str] = (),
+    plan: EvaluationPlan,
 ) -> CodeVerdicts:
     """Categorise every code by the units of the decision dataset (docs/method.md#categories).
 
@@ -108,9 +106,9 @@ def judge_codes(
         estimation: For the temperature of the reference and the distances to the training data.
         reference: True for the units of the decision dataset.
         is_train: Whether training data decides.
-        policy: Tolerances.
-        barred: Datasets whose weights changed while they were traced: they contradict nothing.
+        plan: Tolerances, and the datasets whose weights changed while they were traced: those contradict nothing.
     """
+    policy = plan.policy
     errors = np.asarray(statistics.is_error)[reference]
     threshold = atc_threshold(statistics.confidence[reference], float(errors.mean()))
     if coding.codebook is None:
@@ -119,7 +117,7 @@ def judge_codes(
     grounds = gather_grounds(population, statistics, coding, estimation, reference, threshold=threshold, policy=policy)
     names = (*coding.codebook.names, UNSEEN)
     counts = grounds.count(reference)
-    vetoes = grounds.find_vetoes(counts, barred=barred)
+    vetoes = grounds.find_vetoes(counts, barred=plan.barred)
     verdicts = categorise(
         counts.n,
         counts.k,
