@@ -60,6 +60,8 @@ _BULK_ROWS = 4096
 _SCREEN = 1e-5
 """Error bound of a squared float32 distance relative to the squared lengths (measured below 2e-6 at 1,000 columns):
 cells closer to each other than that are compared in float64."""
+_FARTHEST = 1e15
+"""Places are cut here before the product: their squares stay in the range of float32."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,7 +290,8 @@ def nearest_centroids(
     A float32 product screens the cells; where it cannot tell two apart, float64 decides (the lowest index on a tie),
     so that the answer depends neither on the batch nor on the number of threads.
     """
-    narrow = places.astype(np.float32)
+    # Beyond the bound all cells are within the error of the product, so float64 decides.
+    narrow = np.clip(places, -_FARTHEST, _FARTHEST).astype(np.float32)
     lengths = np.einsum("ij,ij->i", centroids, centroids)
     squared = lengths - 2.0 * (narrow @ centroids.T)
     found = squared.argmin(axis=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -215,9 +216,13 @@ def _fit_space(reference: Reference, *, identity: CodebookIdentity, policy: Poli
 
 def _first_centroids(places: NDArray[np.float32], n_reference: int, *, policy: Policy) -> NDArray[np.float32]:
     from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
 
     wanted = min(code_number(n_reference, policy=policy), len(np.unique(places, axis=0)))
-    fitted = KMeans(wanted, n_init=_STARTS, random_state=policy.seed, max_iter=100, copy_x=True).fit(places)
+    with warnings.catch_warnings():
+        # Places that float32 can hardly tell apart fill fewer cells; the empty ones are left out below.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fitted = KMeans(wanted, n_init=_STARTS, random_state=policy.seed, max_iter=100, copy_x=True).fit(places)
     filled = np.unique(fitted.labels_)
     centroids: NDArray[np.float32] = np.ascontiguousarray(fitted.cluster_centers_[filled], dtype=np.float32)
     return centroids

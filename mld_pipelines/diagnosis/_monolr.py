@@ -29,6 +29,8 @@ PENALTY_SCALE, PENALTY_LOW, PENALTY_HIGH = 0.3, 1e-3, 3e-2
 START_WEIGHT = 0.05
 #: Slope of the prior mode: a softmax is over-confident on the errors nobody has seen yet (docs/method.md#fallback).
 PRIOR_SLOPE = 0.8
+#: Bound of |lmsp| in the prior mode: logits of 1e30 would leave no digit for the intercept.
+PRIOR_CLIP = 1e6
 #: Position of `lmsp` among the scores.
 CONFIDENCE_COLUMN = 0
 
@@ -42,7 +44,8 @@ class ScoreModel:
         weights: `(S,)`, ≥ 0; 0 for columns that were dropped.
         mean: `(S,)`.
         scale: `(S,)`, > 0.
-        clip: Bound of |Z|; infinity for the models on confidence alone, whose ranking it must not tie.
+        clip: Bound of |Z|; 1e6 (prior) or infinity (Platt) for the models on confidence alone, whose ranking it must
+            not tie.
     """
 
     intercept: float
@@ -136,14 +139,15 @@ def fit_prior(scores: NDArray[np.float64], errors: NDArray[np.bool_]) -> ScoreMo
     """
     from scipy.optimize import brentq
 
-    slopes = PRIOR_SLOPE * scores[:, CONFIDENCE_COLUMN]
+    slopes = PRIOR_SLOPE * np.clip(scores[:, CONFIDENCE_COLUMN], -PRIOR_CLIP, PRIOR_CLIP)
     target = (errors.sum() + 0.5) / (len(errors) + 1.0)
     # ±50 beyond the extremes: every probability is then 0 or 1 to double precision, so the bracket is certain.
     low, high = -slopes.max() - 50.0, -slopes.min() + 50.0
-    intercept = float(brentq(lambda shift: _sigmoid(slopes + shift).mean() - target, low, high, xtol=1e-12))
+    # The mean is a staircase if few units lie far apart: Brent's method then falls back on halving, hence the limit.
+    root = brentq(lambda shift: _sigmoid(slopes + shift).mean() - target, low, high, xtol=1e-12, maxiter=10_000)
     weights = np.zeros(scores.shape[1])
     weights[CONFIDENCE_COLUMN] = PRIOR_SLOPE
-    return ScoreModel(intercept, weights, np.zeros(len(weights)), np.ones(len(weights)), np.inf)
+    return ScoreModel(float(root), weights, np.zeros(len(weights)), np.ones(len(weights)), PRIOR_CLIP)
 
 
 def stratified_folds(errors: NDArray[np.bool_], *, folds: int = 5) -> NDArray[np.int64]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["ProductionScorer", "ScoredUnits"]
 
 T = TypeVar("T")
+_LARGEST = float(np.finfo(np.float32).max)
 #: Units of a stress state at once: their tempered outputs and projected features are float64 matrices.
 CHUNK_UNITS = 16_384
 
@@ -248,7 +249,7 @@ class ProductionScorer:
 
 def _scatter(values: NDArray[np.float64], rows: NDArray[np.intp], total: int) -> NDArray[np.float32]:
     spread = np.full((total, *values.shape[1:]), np.nan, dtype=np.float32)
-    spread[rows] = values
+    spread[rows] = np.clip(values, -_LARGEST, _LARGEST)  # a distance may exceed float32
     return spread
 
 
