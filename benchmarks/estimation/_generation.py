@@ -83,7 +83,7 @@ class ModelOutputs:
         copies: The stress pass: `copied_rows` of the reference under every kind at severities 1, 3 and 5.
         copied_rows: Reference rows, `(v,)`.
         planted: What was planted in each held-out unit, or None.
-        seconds: CPU time of training and running; 0 when read from the build folder.
+        seconds: CPU time of training and running.
     """
 
     name: str
@@ -96,7 +96,7 @@ class ModelOutputs:
     copies: dict[StressSet, Outputs]
     copied_rows: NDArray[np.int64]
     planted: NDArray[np.int64] | None
-    seconds: float = 0.0
+    seconds: float
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -114,14 +114,15 @@ def outputs_of(name: str, protocol: Protocol) -> ModelOutputs:
     path = _CACHE / f"{name}-{_digest(protocol)}.npz"
     if path.exists():
         with np.load(path) as stored:
-            return _unpack(name, dict(stored), seconds=0.0)
+            return _unpack(name, dict(stored))
     began = time.process_time()
     arrays = _generate(name, protocol)
+    arrays["seconds"] = np.array(time.process_time() - began)
     _CACHE.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part.npz")
     np.savez(part, **arrays)
     part.replace(path)
-    return _unpack(name, arrays, seconds=time.process_time() - began)
+    return _unpack(name, arrays)
 
 
 def _digest(protocol: Protocol) -> str:
@@ -180,7 +181,7 @@ def _named(name: str, network: Network, inputs: NDArray[np.float32], labels: NDA
     return {f"{name}|features": features, f"{name}|logits": logits, f"{name}|labels": labels}
 
 
-def _unpack(name: str, arrays: Arrays, *, seconds: float) -> ModelOutputs:
+def _unpack(name: str, arrays: Arrays) -> ModelOutputs:
     def part(place: str) -> Outputs:
         return Outputs(*(arrays[f"{place}|{column}"] for column in ("features", "logits", "labels")))
 
@@ -201,5 +202,5 @@ def _unpack(name: str, arrays: Arrays, *, seconds: float) -> ModelOutputs:
         copies=sets("copies"),
         copied_rows=arrays["copied_rows"],
         planted=arrays.get("planted"),
-        seconds=seconds,
+        seconds=float(arrays.get("seconds", 0.0)),
     )
