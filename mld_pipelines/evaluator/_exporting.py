@@ -10,7 +10,8 @@ import polars as pl
 from mld_pipelines.evaluator._contents import ResultContents
 from mld_pipelines.evaluator._display import ResultFrame
 from mld_pipelines.evaluator._export import Exported, export_files
-from mld_pipelines.tables import CODE_COLUMNS
+from mld_pipelines.exceptions import InvalidInputError
+from mld_pipelines.tables import CATEGORIES, CODE_COLUMNS
 
 if TYPE_CHECKING:
     import os
@@ -36,10 +37,16 @@ class ResultExport(ResultContents):
             error_code, category, is_aleatoric, then counts, class mix, confusions, typical inputs, what distinguishes
             it, its place on the map and the code of the previous weights it continues; described by the units of the
             deciding dataset. A result made before codes described themselves has no rows.
+
+        Raises:
+            InvalidInputError: An unknown category; the message lists those that exist.
         """
         frame = self._described
         if category is not None:
-            frame = frame.filter(pl.col("category").is_in([category] if isinstance(category, str) else list(category)))
+            wanted = [category] if isinstance(category, str) else list(category)
+            if unknown := [name for name in wanted if name not in CATEGORIES]:
+                raise InvalidInputError(f"unknown category {unknown[0]!r}; these exist: {', '.join(CATEGORIES)}.")
+            frame = frame.filter(pl.col("category").is_in(wanted))
         return ResultFrame(frame)
 
     def export(
