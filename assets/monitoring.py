@@ -70,7 +70,13 @@ def monitoring_windows(context: dg.AssetExecutionContext, lake: LakeResource) ->
     opened, days = lake.open(), days_of(context)
     names = set(opened.scan(MONITORING_SCORED, event_day=days).select("result_name").unique().collect()["result_name"])
     references = Scorers(opened).references(names)
-    done = refresh_windows(opened, days, references=references.windows, provenance=provenance(context.run.run_id))
+    done = refresh_windows(
+        opened,
+        days,
+        references=references.windows,
+        has_maps=bool(references.maps),
+        provenance=provenance(context.run.run_id),
+    )
     states = opened.read(MONITORING_WINDOWS, event_day=days)
     basic = states.filter(pl.col("result_name").is_null()).sort("event_day", "hour")
     hour = pl.col("event_day").cast(pl.Datetime("us")) + pl.duration(hours=pl.col("hour"))

@@ -1,5 +1,6 @@
 """Silver traces of a model: the last write of every traced input, and of every stressed copy."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
@@ -47,22 +48,25 @@ def traces_inputs(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.M
 
 @dg.multi_asset(
     name="traces_stress",
-    specs=[declare("traces/stress", upstream=[STRESS_PASSES])],
+    specs=[declare("traces/stress", upstream=[STRESS_PASSES], skippable=True)],
     partitions_def=MODELS,
     pool=writer_pool("traces/stress"),
     retry_policy=RETRY,
 )
-def traces_stress(context: dg.AssetExecutionContext, lake: LakeResource) -> dg.MaterializeResult[Any]:
-    """Deduplicate the finished stress passes of one model."""
+def traces_stress(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[dg.MaterializeResult[Any]]:
+    """Deduplicate the finished stress passes of one model, if there are any."""
     from mld_pipelines import evaluation
     from mld_pipelines.figures import bar_chart
 
     opened, model_key = lake.open(), context.partition_key
     promotion = evaluation.promote_stress(opened, model_key, provenance=provenance(context.run.run_id))
+    if not promotion.rows:
+        context.log.info(f"no stress pass of {model_key} is finished")
+        return
     rows = opened.scan(TRACES_STRESS, model_key=model_key)
     families = rows.group_by("family").agg(pl.len().alias("copies")).sort("family").collect()
     chart = bar_chart(families, label="family", value="copies", title="Stressed copies", is_share=False)
-    return lake.result(
+    yield lake.result(
         TRACES_STRESS,
         version=promotion.version,
         rows=promotion.rows,

@@ -30,7 +30,7 @@ def test_telemetry_is_off_and_tables_have_one_writer(home):
 def test_every_writing_asset_names_its_pool():
     pools = {node.pool for assets in platform.assets if isinstance(assets, dg.AssetsDefinition) for node in [assets.op]}
     assert None not in pools
-    assert len(pools) == 7, "traces, evaluation, four of monitoring, maintenance"
+    assert len(pools) == 9, "traces, stress passes and their promotion, evaluation, four of monitoring, maintenance"
 
 
 def test_a_run_is_stored_on_disk(home, resources):

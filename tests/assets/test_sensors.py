@@ -339,6 +339,6 @@ def test_every_sensor_runs_from_the_start():
     names = {sensor.name for sensor in platform.sensors}
     assert names == {
         "new_traces", "evaluation_requests", "evaluation_results", "new_logs", "reevaluate", "rescore", "run_failure",
-        "run_recovery", "automation",
+        "run_recovery", "stress_passes", "automation",
     }  # fmt: skip
     assert {sensor.default_status for sensor in platform.sensors} == {dg.DefaultSensorStatus.RUNNING}
