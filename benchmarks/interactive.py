@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from benchmarks._report import Report, ratio_text, seconds_text
 from benchmarks._timing import median, quantile, seconds_of
 from mld_pipelines import settings
-from mld_pipelines.cli._platform import running_platform
+from mld_pipelines.cli import running_platform
 
 if TYPE_CHECKING:
-    from mld_pipelines.cli._platform import Platform
+    from mld_pipelines.cli import Platform
 
 PEERS = ("dagster", "torch", "scikit-learn")
 STARTS_DAEMONS = True

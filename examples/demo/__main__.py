@@ -18,7 +18,7 @@ SECONDS_PER_WAIT = 240.0
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from mld_pipelines.cli._platform import Platform
+    from mld_pipelines.cli import Platform
     from mld_pipelines.evaluator import Result
     from mld_pipelines.lake import Lake
 
@@ -53,7 +53,7 @@ def run(step: Callable[[str], None]) -> tuple[list[Result], Any, dict[str, dict[
     """Run every step beside a real Dagster webserver and daemon; returns results, truth and stream counts."""
     from examples.demo import loop
     from examples.demo.digits import load_digits, train
-    from mld_pipelines.cli._platform import running_platform
+    from mld_pipelines.cli import running_platform
     from mld_pipelines.lake import Lake
 
     home = Path(os.environ["MLD_HOME"])
