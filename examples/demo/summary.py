@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from mld_pipelines.evaluation import load_baseline, load_scorer
+from mld_pipelines.rollups import Scorers
 from mld_pipelines.settings import state_directory
 from mld_pipelines.tables import MONITORING_ALERTS, MONITORING_WINDOWS
 from mld_pipelines.windows import derive, roll_up
@@ -23,8 +23,8 @@ __all__ = ["alerts", "days", "document", "print_summary", "top_issues"]
 def days(lake: Lake, result_name: str, truth: Truth) -> pl.DataFrame:
     """Return, per day, the estimated error rate with its interval beside the true one."""
     states = lake.scan(MONITORING_WINDOWS, result_name=result_name).filter(pl.col("slice") == "all").collect()
-    reference = load_scorer(lake, result_name).window_reference
-    derived = derive(roll_up(states), {result_name: load_baseline(lake, result_name)}, {result_name: reference})
+    known = Scorers(lake).references({result_name})
+    derived = derive(roll_up(states), known.baselines, known.windows, known.maps)
     columns = ["event_day", "n", "error_rate_estimated", "error_rate_low", "error_rate_high"]
     joined = derived.select(columns).join(truth.error_rates(), on="event_day").sort("event_day")
     inside = pl.col("error_rate_true").is_between("error_rate_low", "error_rate_high")

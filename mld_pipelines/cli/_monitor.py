@@ -87,17 +87,15 @@ def _days(lake: Lake, model: str, days: int) -> pl.DataFrame:
     """Derive days from the hours; estimates come from each result's own window reference."""
     import polars as pl
 
-    from mld_pipelines.evaluation import load_baseline, load_scorer
+    from mld_pipelines.rollups import Scorers
     from mld_pipelines.tables import MONITORING_WINDOWS
     from mld_pipelines.windows import derive, roll_up
 
     states = lake.scan(MONITORING_WINDOWS, model_key=model).filter(pl.col("slice") == "all").collect()
     newest = states["event_day"].unique().sort().tail(days)
     daily = roll_up(states.filter(pl.col("event_day").is_in(newest.implode())))
-    results = daily["result_name"].drop_nulls().unique().sort().to_list()
-    baselines = {name: load_baseline(lake, name) for name in results}
-    references = {name: load_scorer(lake, name).window_reference for name in results}
-    return derive(daily, baselines, references).sort("event_day", "result_name")
+    known = Scorers(lake).references({*daily["result_name"].drop_nulls()})
+    return derive(daily, known.baselines, known.windows, known.maps).sort("event_day", "result_name")
 
 
 def _through(windows: pl.DataFrame, current: str | None) -> pl.DataFrame:

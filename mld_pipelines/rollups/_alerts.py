@@ -37,7 +37,7 @@ def refresh_alerts(
     since = min(days) - timedelta(days=1)
     span = alert_days(lake, days)
     states = lake.read(MONITORING_WINDOWS, event_day=span).drop("schema_version")
-    derived = derive(merge([states, roll_up(states)]), references.baselines, references.windows)
+    derived = derive(merge([states, roll_up(states)]), references.baselines, references.windows, references.maps)
     alerts = evaluate_alerts(
         derived.join(_quarantined(lake, span), on=["event_day", "hour", "model_key", "result_name"], how="left",
                      nulls_equal=True),

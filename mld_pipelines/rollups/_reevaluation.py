@@ -85,9 +85,10 @@ def _facts(lake: Lake, stored: StoredResult) -> ReevaluationFacts | None:
     recent = states.filter(pl.col("event_day") > newest[1] - timedelta(days=_RECENT_DAYS)).collect()
     hours = recent.drop("schema_version")
     baseline = load_baseline(lake, stored.result_name)
-    reference = load_scorer(lake, stored.result_name).window_reference
+    scorer = load_scorer(lake, stored.result_name)
     name = stored.result_name
-    derived = derive(merge([hours, roll_up(hours)]), {name: baseline}, {name: reference})
+    maps = {} if scorer.window_map is None else {name: scorer.window_map}
+    derived = derive(merge([hours, roll_up(hours)]), {name: baseline}, {name: scorer.window_reference}, maps)
     outside, unseen_low = gather_windows(derived, model_key=stored.model_key, result_name=name)
     return ReevaluationFacts(
         model_key=stored.model_key,

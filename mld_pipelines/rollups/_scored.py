@@ -64,4 +64,5 @@ def _unknown(lake: Lake, rows: pl.DataFrame, result: str) -> pl.DataFrame:
 
 def _scored(rows: pl.DataFrame, result: str, score: Score) -> pl.DataFrame:
     filled = score(result, rows).with_columns(result_name=pl.lit(result, dtype=pl.String), is_invalid=IS_INVALID)
-    return filled.select(name for name in MONITORING_SCORED.column_names if name != "schema_version")
+    present = {*filled.columns} - {"schema_version"}
+    return filled.select(name for name in MONITORING_SCORED.column_names if name in present)

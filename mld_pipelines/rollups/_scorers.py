@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from mld_pipelines.evaluation import current_results, load_baseline, load_scorer, score_inferences
+from mld_pipelines.rollups._shift import carry_sums
 from mld_pipelines.rollups._values import References
 
 if TYPE_CHECKING:
@@ -29,19 +30,24 @@ class Scorers:
         self.current = current_results(lake)
 
     def score(self, result_name: str, rows: pl.DataFrame) -> pl.DataFrame:
-        """Return the rows with their score columns; what the Logger scored with the same estimator stays as it is."""
+        """Return the rows with their score columns; what the Logger scored with the same estimator stays as it is.
+
+        Under a window map the first scored row of each hour carries the sums of that hour (docs/storage.md#shift-sums).
+        """
         scorer = self._scorer(result_name)
         done = (pl.col("scored_by") == scorer.scored_by).fill_null(value=False)
         numbered = rows.with_row_index("_order")
         taken = numbered.filter(done).with_columns(_tempered(scorer.window_reference.temperature))
         parts = [score_inferences(numbered.filter(~done), scorer), taken]
-        return pl.concat(parts, how="diagonal").sort("_order").drop("_order")
+        return carry_sums(pl.concat(parts, how="diagonal").sort("_order").drop("_order"), scorer)
 
     def references(self, result_names: set[str]) -> References:
         """Return what production is compared with, for some results."""
+        scorers = {name: self._scorer(name) for name in sorted(result_names)}
         return References(
-            baselines={name: load_baseline(self._lake, name) for name in sorted(result_names)},
-            windows={name: self._scorer(name).window_reference for name in sorted(result_names)},
+            baselines={name: load_baseline(self._lake, name) for name in scorers},
+            windows={name: scorer.window_reference for name, scorer in scorers.items()},
+            maps={name: scorer.window_map for name, scorer in scorers.items() if scorer.window_map is not None},
         )
 
     def _scorer(self, result_name: str) -> ProductionScorer:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mld_pipelines.diagnosis import WindowReference
+    from mld_pipelines.diagnosis import WindowMap, WindowReference
     from mld_pipelines.windows import Baseline
 
 __all__ = ["References", "Refresh"]
@@ -16,10 +16,11 @@ __all__ = ["References", "Refresh"]
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """What production is compared with, by result name."""
+    """What production is compared with, by result name; maps where a stress pass verified the result."""
 
     baselines: Mapping[str, Baseline]
     windows: Mapping[str, WindowReference]
+    maps: Mapping[str, WindowMap] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ def refresh_windows(
     days: Sequence[date],
     *,
     references: Mapping[str, WindowReference],
+    has_maps: bool = False,
     provenance: Provenance | None = None,
 ) -> Refresh:
     """Add what is new of some event days to their windows; days with new labels are computed anew.
@@ -37,6 +38,7 @@ def refresh_windows(
         lake: The lake.
         days: Event days.
         references: Window references by result name, for the counts over thresholds.
+        has_maps: Whether any of the results has a window map: only then the sums for it are read.
         provenance: Written with the commit.
     """
     specs = {"basic": LANDING_INFERENCES, "scored": MONITORING_SCORED, "labels": LANDING_FEEDBACK}
@@ -47,7 +49,9 @@ def refresh_windows(
     marks: dict[str, int] = {f"{name}:{day}": version for day in days for name, version in versions.items()}
     with ThreadPoolExecutor(2) as pool:  # either half is mostly one thread of polars
         parts = pool.map(
-            lambda name: _states(lake, name, specs[name], days, anew=anew, versions=versions, references=references),
+            lambda name: _states(
+                lake, name, specs[name], days, anew=anew, versions=versions, references=references, has_maps=has_maps
+            ),
             [name for name in ("basic", "scored") if name in versions],
         )
         done = list(parts)
@@ -85,6 +89,7 @@ def _states(
     anew: set[date],
     versions: Mapping[str, int],
     references: Mapping[str, WindowReference],
+    has_maps: bool,
 ) -> tuple[list[pl.DataFrame], int]:
     """Return the states to add, and the number of rows they were made of."""
     until, states, read = versions[name], [], 0
@@ -94,7 +99,7 @@ def _states(
         groups[since] = groups.get(since, set()) | {day for day, _ in pairs}
     for since, group in groups.items():
         if group:
-            rows = _inputs(lake, spec, group, since=since, until=until)
+            rows = _inputs(lake, spec, group, since=since, until=until, has_maps=has_maps)
             if name == "scored":
                 rows = rows.join(_labels(lake, rows, min(group), versions), on="request_id", how="left")
             states.append(aggregate(rows, references=references, errors=name == "scored"))
@@ -102,10 +107,12 @@ def _states(
     return states, read
 
 
-def _inputs(lake: Lake, spec: TableSpec, days: set[date], *, since: int | None, until: int) -> pl.DataFrame:
+def _inputs(
+    lake: Lake, spec: TableSpec, days: set[date], *, since: int | None, until: int, has_maps: bool
+) -> pl.DataFrame:
     """Return what the windows are made of, and the request ids that join labels."""
     is_scored = spec is MONITORING_SCORED
-    read = {*input_columns(errors=is_scored), *(("request_id",) if is_scored else ())}
+    read = {*input_columns(errors=is_scored, shift=is_scored and has_maps), *(("request_id",) if is_scored else ())}
     names = [name for name in spec.column_names if name in read]
     rows = rows_of_days(lake, spec, days, since=since, until=until, columns=names)
     return rows if is_scored else rows.with_columns(is_invalid=IS_INVALID)

@@ -128,7 +128,7 @@ ARTIFACT_KINDS = ("codebook", "estimator", "window", "window_map")
 ESTIMATORS_MODELS = TableSpec(
     name="estimators/models",
     layer="gold",
-    description="A fitted artifact of a result (safetensors and JSON): codebook, estimator, window reference, window map.",
+    description="A fitted artifact of a result (safetensors and JSON): codebook, estimator, window reference or map.",
     columns=(
         *_ATTEMPT,
         N_EPOCH,

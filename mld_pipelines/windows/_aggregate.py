@@ -11,6 +11,7 @@ from mld_pipelines.exceptions import ContractError
 from mld_pipelines.tables import CATEGORIES
 from mld_pipelines.windows._bins import BATCH_BINS, LATENCY_BINS, UNIT_BINS, batch_bin, latency_bin, unit_bin
 from mld_pipelines.windows._lists import count_bins, to_lists, to_trimmed_lists
+from mld_pipelines.windows._shift import SHIFT_COLUMNS, SHIFT_SCALARS, add_shift_lists
 from mld_pipelines.windows._state import KEY, LATENCY_STEP_MS, PROBABILITY_STEP, STATE_SCHEMA, empty_states
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def aggregate(
         rows: One row per inference (`landing/inferences`, or `monitoring/scored` joined with `label`). Needs
             `event_at` and `model_key`; of the columns `result_name, slice, latency_ms, batch_size, prediction,
             confidence, clock_skewed, is_invalid, error_proba, confidence_t, error_code, category, label` those that
-            are missing count as null. Others are not read.
+            are missing count as null; the `shift_…` sums are added where there are any. Others are not read.
         references: Window references by result name. Counts against unknown thresholds are zero.
         errors: False gives the basic metrics of every row, whatever its result (`result_name` null).
 
@@ -95,16 +96,18 @@ def aggregate(
     keys, numbered = _number_groups(prepared)
     grouped, coded = pl.collect_all([_group(numbered.lazy()), _group_codes(numbered.lazy())])
     states = keys.join(_fill_histograms(grouped), on="group").join(_code_lists(coded), on="group", how="left")
-    return _finish(states)
+    return _finish(_join_shift(states, rows.lazy(), keys) if errors else states)
 
 
-def input_columns(*, errors: bool) -> list[str]:
+def input_columns(*, errors: bool, shift: bool = False) -> list[str]:
     """Return the columns that `aggregate` reads, required ones first.
 
     Args:
         errors: As at `aggregate`.
+        shift: Also the sums for window maps.
     """
-    return [name for name in (*_REQUIRED, *_OPTIONAL) if errors or name not in _ERRORS]
+    wanted = (*_REQUIRED, *_OPTIONAL, *(SHIFT_COLUMNS if shift else ()))
+    return [name for name in wanted if errors or name not in _ERRORS]
 
 
 def _select_inputs(rows: pl.LazyFrame, *, errors: bool) -> pl.LazyFrame:
@@ -126,6 +129,24 @@ def _group_keys() -> list[pl.Expr]:
         pl.col("result_name"),
         pl.col("slice").fill_null("all"),
     ]
+
+
+def _join_shift(states: pl.DataFrame, rows: pl.LazyFrame, keys: pl.DataFrame) -> pl.DataFrame:
+    """Add the sums that some of the rows carry; few do, so the others are not looked at again."""
+    present = rows.collect_schema().names()
+    if not {*SHIFT_COLUMNS} <= {*present}:
+        return states
+    optional = [pl.lit(None, pl.String).alias(name) for name in ("result_name", "slice") if name not in present]
+    carriers = rows.with_columns(optional).filter(pl.col("shift_n").is_not_null())
+    carried = carriers.select(*_group_keys(), *SHIFT_COLUMNS).collect()
+    if carried.is_empty():
+        return states
+    named = carried.join(keys, on=list(_GROUP), how="left", nulls_equal=True, maintain_order="left")
+    groups = named["group"].to_numpy().astype(np.int64)
+    found = named.group_by("group").agg(pl.col(SHIFT_SCALARS).sum()).sort("group")
+    lists = add_shift_lists(named, groups, len(keys))
+    at = found["group"].to_list()
+    return states.join(found.with_columns(one.gather(at) for one in lists), on="group", how="left")
 
 
 def _number_groups(prepared: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -256,6 +277,7 @@ def _finish(states: pl.DataFrame) -> pl.DataFrame:
             (pl.col("hour_number") // 24).cast(pl.Date).alias("event_day"),
             (pl.col("hour_number") % 24).cast(pl.Int32).alias("hour"),
             *(pl.coalesce(name, default).alias(name) for name, default in defaults.items()),
+            *(pl.lit(None, dtype).alias(name) for name, dtype in SHIFT_COLUMNS.items() if name not in states.columns),
         )
         .with_columns(pl.when(has_result).then(pl.col(name)).alias(name) for name in error_columns)
         .select(STATE_SCHEMA.names())

@@ -17,7 +17,7 @@ from mld_pipelines.windows._state import KEY
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mld_pipelines.diagnosis import WindowReference
+    from mld_pipelines.diagnosis import WindowMap, WindowReference
     from mld_pipelines.windows._baseline import Baseline
 
 __all__ = ["DERIVED_SCHEMA", "derive"]
@@ -92,6 +92,7 @@ def derive(
     states: pl.DataFrame,
     baselines: Mapping[str, Baseline] | None = None,
     references: Mapping[str, WindowReference] | None = None,
+    maps: Mapping[str, WindowMap] | None = None,
 ) -> pl.DataFrame:
     """Return the readable numbers of each window.
 
@@ -99,20 +100,27 @@ def derive(
         states: Window states, hours or days.
         baselines: Reference counts by result name, for drift and unseen inputs.
         references: Window references by result name, for the estimated error rate with its 90 % interval.
+        maps: Window maps by result name, of the results that a stress pass verified.
 
     Returns:
         One row per state with the columns of `DERIVED_SCHEMA`, in the order of the states. Latency quantiles are
         within 12.2 % (half a bin), confidence quantiles within 0.025. `too_few` marks n < 30: never a verdict, and
         drift is not judged there. Columns without their reference are null.
     """
+    sources: tuple[Mapping[str, Any], ...] = (baselines or {}, references or {}, maps or {})
     rows = [
-        _derive_row(state, (baselines or {}).get(state["result_name"]), (references or {}).get(state["result_name"]))
+        _derive_row(state, *(source.get(state["result_name"]) for source in sources))
         for state in states.iter_rows(named=True)
     ]
     return pl.DataFrame(rows, schema=DERIVED_SCHEMA)
 
 
-def _derive_row(state: dict[str, Any], baseline: Baseline | None, reference: WindowReference | None) -> dict[str, Any]:
+def _derive_row(
+    state: dict[str, Any],
+    baseline: Baseline | None,
+    reference: WindowReference | None,
+    window_map: WindowMap | None,
+) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(DERIVED_SCHEMA.names())
     row.update({name: state[name] for name in KEY})
     row.update(_basic(state))
@@ -120,7 +128,7 @@ def _derive_row(state: dict[str, Any], baseline: Baseline | None, reference: Win
         row.update(_errors(state) | _labelled(state))
         if reference is not None:
             names = baseline.code_names if baseline is not None else None
-            row.update(estimate_state(state, reference, code_names=names))
+            row.update(estimate_state(state, reference, code_names=names, window_map=window_map))
         if baseline is not None:
             row.update(_unseen(state, baseline) | _bad(state, baseline) | _drift(state, baseline))
     return row

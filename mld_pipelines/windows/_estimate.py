@@ -4,27 +4,36 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mld_pipelines.diagnosis import WindowState, estimate_window
+from mld_pipelines.diagnosis import WindowState, estimate_stressed_window, estimate_window
+from mld_pipelines.exceptions import InvalidInputError
+from mld_pipelines.windows._shift import shift_state
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mld_pipelines.diagnosis import WindowReference
+    from mld_pipelines.diagnosis import WindowEstimate, WindowMap, WindowReference
 
 __all__ = ["estimate_state"]
 
 
 def estimate_state(
-    state: dict[str, Any], reference: WindowReference, *, code_names: Sequence[str] | None = None
+    state: dict[str, Any],
+    reference: WindowReference,
+    *,
+    code_names: Sequence[str] | None = None,
+    window_map: WindowMap | None = None,
 ) -> dict[str, Any]:
     """Return estimate, 90 % interval and badges of one state; nulls for a window without scored units.
+
+    A window whose sums for the map are missing or incomplete keeps the default estimate and its badge.
 
     Args:
         state: A window state as a mapping of columns.
         reference: Window reference of the same result.
         code_names: Names of the codebook in its order, for the code-wise opinion; left out when None.
+        window_map: What a stress pass taught about windows of the result.
     """
-    estimate = estimate_window(_sums(state, code_names), reference)
+    estimate = _estimate(state, _sums(state, code_names), reference, window_map)
     opinions = estimate.opinions
     return {
         "error_rate_reference": reference.base_rate,
@@ -34,6 +43,18 @@ def estimate_state(
         "error_rate_codes": opinions.codes if opinions is not None else None,
         "badges": list(estimate.badges),
     }
+
+
+def _estimate(
+    state: dict[str, Any], sums: WindowState, reference: WindowReference, window_map: WindowMap | None
+) -> WindowEstimate:
+    stress = None if window_map is None else shift_state(state)
+    if window_map is not None and stress is not None:
+        try:
+            return estimate_stressed_window(sums, stress, reference=reference, window_map=window_map)
+        except InvalidInputError:  # a column that the map uses is not there: no codes were stored for these units
+            return estimate_window(sums, reference)
+    return estimate_window(sums, reference)
 
 
 def _sums(state: dict[str, Any], code_names: Sequence[str] | None) -> WindowState:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from mld_pipelines.windows._lists import add_lists
+from mld_pipelines.windows._shift import add_shift_lists
 from mld_pipelines.windows._state import COUNT_COLUMNS, HISTOGRAM_COLUMNS, KEY, STATE_SCHEMA, SUM_COLUMNS, empty_states
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def merge(states: pl.DataFrame | Iterable[pl.DataFrame]) -> pl.DataFrame:
         add_lists(numbered[name], groups, len(sums), width=width).alias(name)
         for name, width in HISTOGRAM_COLUMNS.items()
     ]
+    histograms += add_shift_lists(numbered, groups, len(sums))
     merged = sums.with_columns(histograms).join(_merge_codes(numbered), on="group", how="left")
     return merged.select(STATE_SCHEMA.names()).sort(KEY)
 

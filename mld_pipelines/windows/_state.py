@@ -45,6 +45,7 @@ COUNT_COLUMNS = (
     "n_label_errors",
     "n_labelled_scored",
     "n_labelled_scored_errors",
+    "shift_n",
 )
 SUM_COLUMNS = (
     "call_sum",
@@ -53,6 +54,7 @@ SUM_COLUMNS = (
     "error_proba_sum",
     "confidence_t_sum",
     "labelled_error_proba_sum",
+    "shift_proba_sum",
 )
 #: Histogram column → its fixed length; None = as long as the largest index seen, without trailing zeros.
 HISTOGRAM_COLUMNS: dict[str, int | None] = {
