@@ -13,9 +13,7 @@ from scipy.stats import beta, fisher_exact
 from mld_pipelines.diagnosis import NEEDED_LIMIT, Policy, units_needed, worse_than_rest
 from mld_pipelines.exceptions import InvalidInputError
 
-CODES = st.lists(
-    st.integers(0, 60).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n))), min_size=2, max_size=8
-)
+CODES = st.lists(st.integers(0, 60).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n))), min_size=2, max_size=8)
 
 
 def _fisher(n: np.ndarray, k: np.ndarray, code: int) -> float:

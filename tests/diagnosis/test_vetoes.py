@@ -107,9 +107,7 @@ def test_a_contradicted_code_falls_by_the_tolerance_that_was_broken(
     other: tuple[int, int], category: str, reason: str
 ) -> None:
     vetoes = find_vetoes([200], [0], {"d": ([other[0]], [other[1]])}, policy=Policy())
-    found = categorise(
-        [200], [0], [0], policy=Policy(), veto_stable=vetoes.stable, veto_operational=vetoes.operational
-    )
+    found = categorise([200], [0], [0], policy=Policy(), veto_stable=vetoes.stable, veto_operational=vetoes.operational)
     assert (found.category[0], found.reason[0]) == (category, reason)
 
 
