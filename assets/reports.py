@@ -51,15 +51,18 @@ def evaluation_materializations(lake: LakeResource, stored: StoredResult) -> Ite
     }
     shown = result_metadata(stored, frames["evaluation/metrics"])
     pictures = _pictures(stored, frames)
+    opened = lake.open()
     for table, frame in frames.items():
         spec = CATALOGUE[table]
+        # the model's partition holds every result of it; `rows` are those of this one
+        partition = opened.scan(spec, model_key=stored.model_key).select(pl.len()).collect().item()
         yield lake.result(
             spec,
-            version=lake.open().version(spec),
+            version=opened.version(spec),
             rows=frame.height,
             frame=frame,
-            scope="partition",
-            metadata=shown | pictures.get(table, {}),
+            scope="range",
+            metadata=shown | pictures.get(table, {}) | {"dagster/partition_row_count": partition},
         )
 
 

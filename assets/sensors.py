@@ -4,6 +4,7 @@ Every cursor holds Delta versions. It is stored after the requests of a tick are
 but not lose one; run keys make the repeat harmless.
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import date, datetime, timedelta
@@ -62,10 +63,10 @@ def new_traces(context: dg.SensorEvaluationContext, lake: LakeResource, clock: C
     rows, cursor = Cursor.read(context.cursor).new_rows(opened, read)
     finished = rows[LANDING_RECEIPTS.name].filter(pl.col("purpose") == "trace")["model_key"].unique().to_list()
     chosen, pending = _capped([*cursor.pending, *sorted(finished)])
-    version = cursor.versions.get(LANDING_RECEIPTS.name)
+    version, made = cursor.versions.get(LANDING_RECEIPTS.name), _made(opened, [LANDING_RECEIPTS])
     open_since = _watch(context, opened, cursor, rows[LANDING_TRACES.name]["model_key"].unique(), clock.now())
     return dg.SensorResult(
-        run_requests=[dg.RunRequest(run_key=f"traces:{key}:v{version}", partition_key=key) for key in chosen],
+        run_requests=[dg.RunRequest(run_key=f"traces:{key}:v{version}:{made}", partition_key=key) for key in chosen],
         dynamic_partitions_requests=_add_models(context, chosen),
         asset_events=_landed(rows, cursor),
         cursor=replace(cursor, pending=pending, state={"open_since": open_since}).text,
@@ -89,12 +90,15 @@ def stress_passes(context: dg.SensorEvaluationContext, lake: LakeResource) -> dg
     landed = receipts.filter((pl.col("purpose") == "stress") & pl.col("source").is_null())["model_key"].unique()
     wanted = [f"stress:{key}" for key in sorted(traced) if is_stress_due(opened, key)]
     chosen, pending = _capped([*cursor.pending, *wanted, *(f"stress_traces:{key}" for key in sorted(landed))])
-    version = cursor.versions.get(LANDING_RECEIPTS.name)
+    version, made = cursor.versions.get(LANDING_RECEIPTS.name), _made(opened, [LANDING_RECEIPTS])
     split = [work.partition(":")[::2] for work in chosen]
     return dg.SensorResult(
         run_requests=[
             dg.RunRequest(
-                run_key=f"{job}:{key}:v{version}", job_name=job, partition_key=key, tags={AUTOMATION_TAG: "trace"}
+                run_key=f"{job}:{key}:v{version}:{made}",
+                job_name=job,
+                partition_key=key,
+                tags={AUTOMATION_TAG: "trace"},
             )
             for job, key in split
         ],
@@ -167,31 +171,38 @@ def new_logs(context: dg.SensorEvaluationContext, lake: LakeResource, clock: Clo
         day for day in touched if day >= FIRST_EVENT_DAY and not any(first <= day <= last for first, last in ranges)
     )
     return dg.SensorResult(
-        run_requests=_ranged("monitoring", ranges, _stamp(cursor.versions)),
+        run_requests=_ranged("monitoring", ranges, _stamp(opened, cursor.versions)),
         asset_events=_landed(rows, cursor),
         cursor=replace(cursor, pending=tuple(day.isoformat() for day in pending)).text,
     )
 
 
-@dg.sensor(job=EVALUATION_JOB, description="Enough labels, or labels and drift → a new result.", **_ALWAYS)
+@dg.sensor(
+    job=EVALUATION_JOB,
+    description="Enough labels, labels and drift, or a finished stress pass → a new result.",
+    **_ALWAYS,
+)
 def reevaluate(context: dg.SensorEvaluationContext, lake: LakeResource) -> dg.SensorResult:
-    """Re-evaluate the models for which labels make it possible and production makes it worthwhile."""
+    """Re-evaluate the models for which labels make it possible and production makes it worthwhile.
+
+    After a stress pass the current result is made once more from what it read: only its window map is new.
+    """
     from mld_pipelines.rollups import due_reevaluations
 
     opened = lake.open()
     cursor = Cursor.read(context.cursor)
-    watched = (LANDING_FEEDBACK, MONITORING_WINDOWS, EVALUATION_RESULTS, OPS_PROMOTIONS)
+    watched = (LANDING_FEEDBACK, LANDING_RECEIPTS, MONITORING_WINDOWS, EVALUATION_RESULTS, OPS_PROMOTIONS)
     versions = _versions(opened, watched)
     if versions == cursor.versions:
-        return dg.SensorResult(skip_reason="no new label, window or result", cursor=cursor.text)
-    decisions = due_reevaluations(opened, cursor.state)
+        return dg.SensorResult(skip_reason="no new label, receipt, window or result", cursor=cursor.text)
+    decisions, made = due_reevaluations(opened, cursor.state), _made(opened, [EVALUATION_RESULTS])
     for model_key, decision in decisions.items():
         context.log.info(f"{model_key}: {decision.explanation}")
     # a model whose newest result has no window yet keeps its state: the cool-down starts with a request, not a window
     state = {**cursor.state, **{key: one.state.to_json() for key, one in decisions.items()}}
     return dg.SensorResult(
         run_requests=[
-            _evaluation(decision.run_key, model_key, EvaluationConfig(trigger="feedback"))
+            _evaluation(f"{decision.run_key}:{made}", model_key, _repetition(decision))
             for model_key, decision in decisions.items()
             if decision.is_due
         ],
@@ -225,7 +236,7 @@ def rescore(context: dg.SensorEvaluationContext, lake: LakeResource, clock: Cloc
         ranges = plan_days(days) if days else []
         if len(requests) + len(ranges) > MAX_REQUESTS:
             return dg.SensorResult(run_requests=requests, cursor=replace(cursor, state=known).text)
-        requests += _ranged("rescore", ranges, f"{result}:{_stamp(versions)}")  # switching back asks anew
+        requests += _ranged("rescore", ranges, f"{result}:{_stamp(opened, versions)}")  # switching back asks anew
         known[model_key] = result
     return dg.SensorResult(run_requests=requests, cursor=Cursor(versions, state=known).text)
 
@@ -272,14 +283,28 @@ def _evaluation(run_key: str | None, model_key: str, config: EvaluationConfig) -
     )  # fmt: skip
 
 
+def _repetition(decision: Any) -> EvaluationConfig:
+    if decision.reason == "stress":
+        return EvaluationConfig(trigger="stress", again=decision.state.result_name)
+    return EvaluationConfig(trigger="feedback")
+
+
 def _ranged(kind: str, ranges: Iterable[tuple[date, date]], stamp: str) -> list[dg.RunRequest]:
     return [
         dg.RunRequest(run_key=f"{kind}:{first}:{last}:{stamp}", tags=range_tags(first, last)) for first, last in ranges
     ]
 
 
-def _stamp(versions: Mapping[str, int]) -> str:
-    return ",".join(f"{name.split('/')[-1]}=v{version}" for name, version in sorted(versions.items()))
+def _stamp(lake: Any, versions: Mapping[str, int]) -> str:
+    counted = ",".join(f"{name.split('/')[-1]}=v{version}" for name, version in sorted(versions.items()))
+    return f"{counted}:{_made(lake, [CATALOGUE[name] for name in sorted(versions)])}"
+
+
+def _made(lake: Any, specs: Iterable[TableSpec]) -> str:
+    """What changes when a lake is deleted and made anew: its versions repeat, and no run key may."""
+    from mld_pipelines.lake import table_id
+
+    return hashlib.sha256(",".join(str(table_id(lake, spec)) for spec in specs).encode()).hexdigest()[:8]
 
 
 def _versions(lake: Any, specs: Iterable[TableSpec]) -> dict[str, int]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from mld_pipelines.lake._describe import table_id
 from mld_pipelines.lake._lake import Lake
 from mld_pipelines.lake._values import Batch, Commit, Compaction, Provenance, Vacuum
 
-__all__ = ["Batch", "Commit", "Compaction", "Lake", "Provenance", "Vacuum"]
+__all__ = ["Batch", "Commit", "Compaction", "Lake", "Provenance", "Vacuum", "table_id"]

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
     from deltalake import DeltaTable
 
+    from mld_pipelines.lake._lake import Lake
     from mld_pipelines.tables import TableSpec
 
-__all__ = ["data_files", "describe_history", "describe_tables", "no_files"]
+__all__ = ["data_files", "describe_history", "describe_tables", "no_files", "table_id"]
 
 _TIMESTAMP = pl.Datetime("us", "UTC")
 _HISTORY = {
@@ -45,6 +46,19 @@ _DELTA_KEYS = frozenset(
     }
 )  # fmt: skip
 """Keys of a commit that are not custom metadata."""
+
+
+def table_id(lake: Lake, spec: TableSpec) -> str | None:
+    """Return the id that Delta gave a table when it was made, None where there is none.
+
+    Versions count from 0 again when a table is deleted and made anew; the id is another one.
+
+    Args:
+        lake: The lake.
+        spec: The table.
+    """
+    handle = lake._tables.snapshot(spec.name)
+    return None if handle is None else str(handle.metadata().id)
 
 
 def data_files(handle: DeltaTable) -> pl.DataFrame:

@@ -97,6 +97,15 @@ def test_an_evaluation_materialises_five_tables_that_agree_with_the_stored_resul
         assert svg_of(event).startswith(b"<svg")
 
 
+def test_the_row_count_of_a_partition_counts_every_result_of_the_model(lake, materialize, evaluation_run):
+    again = materialize("evaluation", "estimators", partition_key=MODEL)
+    events = {e.asset_key.to_user_string(): e for e in again.asset_materializations_for_node("evaluate_model")}
+    results = events["evaluation/results"].metadata
+    assert (results["rows"].value, results["dagster/partition_row_count"].value) == (1.0, 2)
+    units = events["evaluation/units"].metadata
+    assert (units["rows"].value, units["dagster/partition_row_count"].value) == (300.0, 600)
+
+
 def test_every_check_outcome_lands_in_ops_quality(lake, evaluation_run):
     rows = lake.read(OPS_QUALITY).filter(pl.col("table") == "evaluation/units")
     names = {f"{c.name}_{r.name}" for c in EVALUATION_UNITS.columns for r in c.rules}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 
@@ -84,6 +85,20 @@ def test_a_tick_that_crashed_before_its_cursor_was_stored_loses_nothing(lake, ti
             assert [r.run_key for r in repeated.run_requests] == [r.run_key for r in result.run_requests], (
                 "the same rows give the same run keys, so Dagster launches nothing twice"
             )
+
+
+def test_a_lake_made_anew_repeats_versions_and_no_run_key(lake, tick):
+    def keys():
+        write_trace(lake, "train", 20, seed=1)
+        write_inferences(lake, 2, seq=0, at=START)
+        requests = [one for name in ("new_traces", "new_logs") for one in tick(name).run_requests]
+        assert len(requests) == 2
+        return {request.run_key for request in requests}
+
+    first = keys()
+    assert {request.run_key for name in ("new_traces", "new_logs") for request in tick(name).run_requests} == first
+    shutil.rmtree(lake.root)
+    assert not first & keys()
 
 
 def test_touched_days_beyond_the_cap_wait_for_the_next_tick(lake, tick):
