@@ -93,6 +93,28 @@ def promote(name: ResultName) -> Answer:
     return Answer({"result_name": name, "model_key": model}, (f"{name} is the current result of {model}",))
 
 
+@command(app, "export")
+def export(
+    name: ResultName,
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A .html, .json, .csv or .parquet file, or a folder.")],
+    format: Annotated[  # the name users expect
+        str | None, typer.Option("--format", help="parquet, csv, json or html; by default the file's suffix.")
+    ] = None,
+    table: Annotated[
+        str | None, typer.Option("--table", help="units, metrics, issues or codes; by default the file's name.")
+    ] = None,
+    *,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
+) -> Answer:
+    """Write a result to files: a report of one page, or its tables."""
+    from mld_pipelines.evaluation import load_result
+    from mld_pipelines.evaluator import Result
+
+    result = Result(load_result(open_lake(), name))
+    written = [str(file) for file in result.export(path, format, table=table, overwrite=overwrite)]
+    return Answer({"result_name": name, "files": written}, tuple(f"wrote {file}" for file in written))
+
+
 def document(result: Result) -> dict[str, Any]:
     """Return a result as data."""
     return {

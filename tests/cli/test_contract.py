@@ -24,7 +24,7 @@ from mld_pipelines.exceptions import (
 COMMANDS = (
     ("init",), ("up",), ("demo",), ("doctor",), ("evaluate",), ("models", "register"), ("models", "list"),
     ("trace", "run"), ("trace", "list"), ("trace", "accept"), ("trace", "discard"), ("labels", "import"),
-    ("results", "list"), ("results", "show"), ("results", "promote"), ("results", "compare"), ("tables", "list"),
+    ("results", "list"), ("results", "show"), ("results", "promote"), ("results", "compare"), ("results", "export"), ("tables", "list"),
     ("tables", "show"), ("tables", "history"), ("tables", "compact"), ("tables", "vacuum"), ("monitor", "show"),
     ("monitor", "tail"), ("ingest", "status"), ("ingest", "replay"), ("lake", "migrate"), ("quality", "run"),
 )  # fmt: skip

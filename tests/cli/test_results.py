@@ -59,6 +59,29 @@ def test_show_of_an_unknown_result_names_the_known(mld, evaluated):
     assert "first" in done.stderr
 
 
+def test_export_writes_the_report_and_says_where(mld, evaluated, tmp_path):
+    done = mld("results", "export", "first", str(tmp_path / "report.html"))
+    assert done.exit == 0
+    assert str(tmp_path / "report.html") in done.stdout
+    assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
+
+
+def test_export_of_a_folder_lists_its_files(mld, evaluated, tmp_path):
+    done = mld("results", "export", "first", str(tmp_path / "out"), "--format", "csv", "--json").document
+    assert sorted(done["files"]) == sorted(str(file) for file in (tmp_path / "out").iterdir())
+    assert {"units.csv", "codes.csv", "result.json"} <= {file.name for file in (tmp_path / "out").iterdir()}
+
+
+def test_export_keeps_a_file_that_exists(mld, evaluated, tmp_path):
+    (tmp_path / "codes.csv").write_text("mine")
+    assert mld("results", "export", "first", str(tmp_path / "codes.csv")).exit == Exit.FAILED
+    assert mld("results", "export", "first", str(tmp_path / "x.doc")).exit == Exit.USAGE
+    assert (tmp_path / "codes.csv").read_text() == "mine"
+    assert mld("results", "export", "first", str(tmp_path / "codes.csv"), "--overwrite").exit == 0
+    assert mld("results", "export", "first", str(tmp_path / "mine.csv"), "--table", "codes").exit == 0
+    assert (tmp_path / "mine.csv").read_bytes() == (tmp_path / "codes.csv").read_bytes()
+
+
 def test_promote_brings_an_older_result_back(mld, lake):
     write_trace(lake, "val", 120)
     mld("evaluate", "toy@v1", "--result-name", "old")
