@@ -12,6 +12,7 @@ from mld_pipelines.cli import (
     _quality,
     _results,
     _setup,
+    _stress,
     _tables,
     _trace,
     _up,
@@ -29,6 +30,7 @@ for part in (_setup, _up, _evaluate):
 for name, part in (
     ("models", _models),
     ("trace", _trace),
+    ("stress", _stress),
     ("labels", _labels),
     ("results", _results),
     ("tables", _tables),

@@ -28,6 +28,10 @@ def register(
     model_name: Annotated[str | None, typer.Option(help="Model identifier of the traces; default: NAME.")] = None,
     version_name: Annotated[str | None, typer.Option(help="Version identifier of the traces (models).")] = None,
     params: Annotated[str | None, typer.Option(help="Keyword arguments of the factory as a JSON object.")] = None,
+    families: Annotated[
+        str | None,
+        typer.Option(help="Corruptions of stress passes: image, tabular, points, MODULE:FUNCTION; default: by shape."),
+    ] = None,
 ) -> Answer:
     """Register a model or a dataset by its factory, replacing an earlier registration of this name."""
     from mld_pipelines.tracing import register_dataset, register_model
@@ -35,8 +39,10 @@ def register(
     import_from_here()
     arguments = json_object(params, what="--params")
     if dataset:
-        if model_name or version_name:
-            raise InvalidInputError("--model-name and --version-name belong to models; leave them out with --dataset.")
+        if model_name or version_name or families:
+            raise InvalidInputError(
+                "--model-name, --version-name and --families belong to models; leave them out with --dataset."
+            )
         made = register_dataset(open_lake(), name, factory=factory, params=arguments)
         return _answer(made)
     if version_name is None:
@@ -44,7 +50,15 @@ def register(
     lake = open_lake()
     model = model_name or name
     return _answer(
-        register_model(lake, name, factory=factory, model_name=model, version_name=version_name, params=arguments)
+        register_model(
+            lake,
+            name,
+            factory=factory,
+            model_name=model,
+            version_name=version_name,
+            params=arguments,
+            families=families,
+        )
     )
 
 
@@ -69,6 +83,7 @@ def _row(entry: Registration) -> dict[str, Any]:
         "factory": entry.factory,
         "params": dict(entry.params),
         "model_key": entry.model_key if entry.kind == "model" else None,
+        "families": entry.families,
         "registered_at": entry.registered_at,
     }
 

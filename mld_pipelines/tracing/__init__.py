@@ -16,11 +16,16 @@ from mld_pipelines.tracing._registry import (
 from mld_pipelines.tracing._report import TraceRunReport
 from mld_pipelines.tracing._run import trace_run
 from mld_pipelines.tracing._seeds import seeded
-from mld_pipelines.tracing._source import TraceSource, find_source, is_stress_due, stressed_already
+from mld_pipelines.tracing._source import is_stress_due
 from mld_pipelines.tracing._stress_job import StressOptions
 from mld_pipelines.tracing._stress_report import StressCost, StressRunReport
 from mld_pipelines.tracing._stress_run import stress_cost, stress_run
-from mld_pipelines.tracing._stress_status import stress_error_rates, stress_passes
+from mld_pipelines.tracing._stress_status import (
+    StressCoverage,
+    stress_coverage,
+    stress_error_rates,
+    stress_passes,
+)
 
 __all__ = [
     "REFERENCE_ROWS",
@@ -32,12 +37,11 @@ __all__ = [
     "Progress",
     "Registration",
     "StressCost",
+    "StressCoverage",
     "StressOptions",
     "StressRunReport",
     "TraceRunReport",
-    "TraceSource",
     "find_registration",
-    "find_source",
     "input_array",
     "is_stress_due",
     "list_registrations",
@@ -48,9 +52,9 @@ __all__ = [
     "seeded",
     "stack_inputs",
     "stress_cost",
+    "stress_coverage",
     "stress_error_rates",
     "stress_passes",
     "stress_run",
-    "stressed_already",
     "trace_run",
 ]

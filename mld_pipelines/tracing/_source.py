@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -13,9 +13,11 @@ from mld_pipelines.exceptions import InvalidInputError, NotFoundError
 from mld_pipelines.tables import LANDING_RECEIPTS, LANDING_TRACES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mld_pipelines.lake import Lake
 
-__all__ = ["TraceSource", "find_source", "is_stress_due", "stressed_already", "traced_inputs"]
+__all__ = ["TraceSource", "find_source", "find_trace", "is_stress_due", "stressed_already", "traced_inputs"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +49,11 @@ class TraceSource:
     last_seq: int
 
 
-def find_source(lake: Lake, model_key: str) -> TraceSource:
-    """Return the newest trace of a model's decision dataset, if the platform made it.
+def find_trace(lake: Lake, model_key: str) -> dict[str, Any]:
+    """Return the receipt of the newest finished trace of a model's decision dataset.
 
     Raises:
-        NotFoundError: The model was not traced, or only by a tracer of the user's, whose inputs the platform has not.
+        NotFoundError: The model was not traced.
         InvalidInputError: Only training data was traced so far, or weights changed during the trace.
     """
     receipts = _finished(lake, model_key, "trace")
@@ -68,14 +70,24 @@ def find_source(lake: Lake, model_key: str) -> TraceSource:
             f"only training data of {model_key} was traced so far; nothing was run. A stress pass needs the dataset "
             "that decides: trace a validation or test set."
         )
-    row = newest.row(by_predicate=pl.col("dataset_type") == decision.dataset, named=True)
-    if row["source"] is None:
+    return dict(newest.row(by_predicate=pl.col("dataset_type") == decision.dataset, named=True))
+
+
+def find_source(lake: Lake, model_key: str) -> TraceSource:
+    """Return the newest trace of a model's decision dataset, if the platform made it.
+
+    Raises:
+        NotFoundError: The model was not traced, or only by a tracer of the user's, whose inputs the platform has not.
+        InvalidInputError: Only training data was traced so far, or weights changed during the trace.
+    """
+    receipt = find_trace(lake, model_key)
+    if receipt["source"] is None:
         raise NotFoundError(
-            f"dataset {decision.dataset!r} of {model_key} was traced by a tracer, so the platform has not its inputs. "
-            "Call tracer.stress(…) where they are, or register model and dataset and run mld trace run."
+            f"dataset {receipt['dataset_type']!r} of {model_key} was traced by a tracer, so the platform has not its "
+            "inputs. Call tracer.stress(…) where they are, or register model and dataset and run mld trace run."
         )
-    taken = ("dataset_type", "n_epoch", "fingerprint", "stream_id", "last_seq")
-    return TraceSource(model_key=model_key, **{name: row[name] for name in taken}, **json.loads(row["source"]))
+    taken = ("model_key", "dataset_type", "n_epoch", "fingerprint", "stream_id", "last_seq")
+    return TraceSource(**{name: receipt[name] for name in taken}, **json.loads(receipt["source"]))
 
 
 def traced_inputs(lake: Lake, source: TraceSource) -> pl.DataFrame:
@@ -86,13 +98,18 @@ def traced_inputs(lake: Lake, source: TraceSource) -> pl.DataFrame:
     return found.sort("index").unique("input_id", keep="last", maintain_order=True)
 
 
-def stressed_already(lake: Lake, source: TraceSource) -> bool:
-    """Return whether a complete stress pass of the same weights, dataset and epoch is in the lake."""
-    receipts = _finished(lake, source.model_key, "stress")
+def stressed_already(lake: Lake, trace: Mapping[str, Any]) -> bool:
+    """Return whether a finished stress pass of the same weights, dataset and epoch as a trace is in the lake.
+
+    Args:
+        lake: Where the receipts are.
+        trace: Receipt of the trace.
+    """
+    receipts = _finished(lake, trace["model_key"], "stress")
     same = (
-        (pl.col("fingerprint") == source.fingerprint)
-        & (pl.col("dataset_type") == source.dataset_type)
-        & pl.col("n_epoch").eq_missing(source.n_epoch)
+        (pl.col("fingerprint") == trace["fingerprint"])
+        & (pl.col("dataset_type") == trace["dataset_type"])
+        & pl.col("n_epoch").eq_missing(trace["n_epoch"])
     )
     return receipts.filter(same).height > 0
 
@@ -105,9 +122,10 @@ def is_stress_due(lake: Lake, model_key: str) -> bool:
         model_key: `model_name@version_name`.
     """
     try:
-        return not stressed_already(lake, find_source(lake, model_key))
+        trace = find_trace(lake, model_key)
     except (InvalidInputError, NotFoundError):
         return False
+    return trace["source"] is not None and not stressed_already(lake, trace)
 
 
 def _finished(lake: Lake, model_key: str, purpose: str) -> pl.DataFrame:

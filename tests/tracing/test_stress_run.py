@@ -18,12 +18,11 @@ from mld_pipelines.stress import choose_inputs, image_families
 from mld_pipelines.tables import LANDING_MODELS, LANDING_RECEIPTS, LANDING_STRESS, OPS_QUARANTINE, TRACES_STRESS
 from mld_pipelines.tracing import (
     StressOptions,
-    find_source,
+    is_stress_due,
     register_dataset,
     register_model,
     stress_cost,
     stress_run,
-    stressed_already,
     trace_run,
 )
 
@@ -174,9 +173,9 @@ def test_a_pass_that_costs_too_much_waits(lake):
     assert (report.is_waiting, report.receipt, report.rows) == (True, None, 0)
     assert "waits for a launch: about" in report.summary
     assert lake.version(LANDING_STRESS) is None
-    assert not stressed_already(lake, find_source(lake, "cnn@v1"))
+    assert is_stress_due(lake, "cnn@v1")
     assert run(lake, max_seconds=1e9).complete
-    assert stressed_already(lake, find_source(lake, "cnn@v1"))
+    assert not is_stress_due(lake, "cnn@v1")
 
 
 def test_bytes_with_a_preprocessing_are_corrupted_before_it(lake):

@@ -1,0 +1,100 @@
+"""What stress passes of a model are in the lake, and how its error rate looks under each corruption."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from mld_pipelines.exceptions import InvalidInputError, NotFoundError
+from mld_pipelines.tables import LANDING_RECEIPTS, LANDING_STRESS
+from mld_pipelines.tracing._source import find_trace, stressed_already
+
+if TYPE_CHECKING:
+    from mld_pipelines.lake import Lake
+
+__all__ = ["StressCoverage", "stress_coverage", "stress_error_rates", "stress_passes"]
+
+_PASS = ["stream_id", "source_dataset", "n_epoch", "fingerprint"]
+
+
+@dataclass(frozen=True, slots=True)
+class StressCoverage:
+    """Whether the newest weights and the dataset that decides have a finished stress pass.
+
+    Attributes:
+        is_covered: They have.
+        dataset_type: Dataset that decides; None before the first trace.
+        summary: One line for people.
+    """
+
+    is_covered: bool
+    dataset_type: str | None
+    summary: str
+
+
+def stress_coverage(lake: Lake, model_key: str) -> StressCoverage:
+    """Return whether the next evaluation of a model will have seen a shift.
+
+    Args:
+        lake: Where the receipts are.
+        model_key: `model_name@version_name`.
+    """
+    try:
+        trace = find_trace(lake, model_key)
+    except (InvalidInputError, NotFoundError) as error:
+        return StressCoverage(False, None, str(error))
+    dataset, weights = trace["dataset_type"], trace["fingerprint"][:12]
+    if stressed_already(lake, trace):
+        text = f"dataset {dataset!r} with the weights {weights}… is stressed: its estimates are verified under shift"
+        return StressCoverage(True, dataset, text)
+    if trace["source"] is None:
+        how = "call tracer.stress(…) with the inputs that were traced"
+    else:
+        how = f"mld stress cost {model_key} | mld stress run {model_key}"
+    text = f"dataset {dataset!r} with the weights {weights}… is not stressed, so not verified under shift: {how}"
+    return StressCoverage(False, dataset, text)
+
+
+def stress_passes(lake: Lake, model_key: str) -> pl.DataFrame:
+    """Return the stress passes of a model, newest last.
+
+    Columns: stream_id, dataset_type, n_epoch, fingerprint, families, sets, rows, state (`complete`, or `unfinished`
+    where no receipt was written), error_rate, started_at, finished_at.
+
+    Args:
+        lake: Where they are.
+        model_key: `model_name@version_name`.
+    """
+    copies = lake.scan(LANDING_STRESS, model_key=model_key)
+    wrong = (pl.col("prediction") != pl.col("label")).cast(pl.Float64)
+    found = copies.group_by(_PASS).agg(
+        pl.col("family").unique().sort().alias("families"),
+        pl.struct("kind", "severity").n_unique().cast(pl.Int64).alias("sets"),
+        pl.len().cast(pl.Int64).alias("rows"),
+        wrong.mean().alias("error_rate"),
+        pl.col("captured_at").min().alias("started_at"),
+        pl.col("captured_at").max().alias("finished_at"),
+    )
+    receipts = (
+        lake.scan(LANDING_RECEIPTS, model_key=model_key, purpose="stress")
+        .sort("completed_at")
+        .group_by("stream_id")
+        .agg(pl.col("state").last())
+    )
+    passes = found.join(receipts, on="stream_id", how="left").with_columns(pl.col("state").fill_null("unfinished"))
+    columns = [*_PASS, "families", "sets", "rows", "state", "error_rate", "started_at", "finished_at"]
+    return passes.select(columns).rename({"source_dataset": "dataset_type"}).sort("started_at", "stream_id").collect()
+
+
+def stress_error_rates(lake: Lake, stream_id: str) -> pl.DataFrame:
+    """Return family, severity, n and error_rate of a stress pass, sorted.
+
+    Args:
+        lake: Where its rows are.
+        stream_id: Stream of the pass.
+    """
+    wrong = (pl.col("prediction") != pl.col("label")).cast(pl.Float64)
+    rows = lake.scan(LANDING_STRESS, stream_id=stream_id).group_by("family", "severity")
+    return rows.agg(pl.len().alias("n"), wrong.mean().alias("error_rate")).sort("family", "severity").collect()
