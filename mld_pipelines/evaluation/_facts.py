@@ -39,8 +39,8 @@ def evidence_rows(decides: pl.DataFrame, verdicts: CodeVerdicts, *, class_names:
     stable, operational = posterior_cdf(n, k, policy.tau_stable), posterior_cdf(n, k, policy.tau_operational)
     silent = 1.0 - posterior_cdf(n, k_u, policy.tau_operational)
     chances = [
-        f"P(rate ≤ {policy.tau_stable:.0%}) = {a:.2f}, P(rate ≤ {policy.tau_operational:.0%}) = {b:.2f}, "
-        f"P(unflagged rate > {policy.tau_operational:.0%}) = {c:.2f}"
+        f"P(rate ≤ {100 * policy.tau_stable:g} %) = {a:.2f}, P(rate ≤ {100 * policy.tau_operational:g} %) = {b:.2f}, "
+        f"P(unflagged rate > {100 * policy.tau_operational:g} %) = {c:.2f}"
         for a, b, c in np.column_stack([stable, operational, silent]).tolist()
     ]
     facts = [
