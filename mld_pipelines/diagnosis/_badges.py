@@ -12,6 +12,7 @@ __all__ = [
     "NO_FEATURES",
     "NO_SUCCESSES",
     "ONE_CLASS",
+    "ONLY_CONFIDENCE",
     "OUTSIDE_REFERENCE",
 ]
 
@@ -22,6 +23,7 @@ FEW_UNITS = "few units"
 FEW_WINDOW_UNITS = "few units in the window"
 ONE_CLASS = "one predicted class"
 NO_FEATURES = "no features"
+ONLY_CONFIDENCE = "only the confidence varies"
 CONFIDENCE_IS_BETTER = "confidence is the better score"
 NOT_VERIFIED_UNDER_SHIFT = "not verified under shift"
 OUTSIDE_REFERENCE = "inputs outside the reference; the estimate may be too low"

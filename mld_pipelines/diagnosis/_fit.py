@@ -10,7 +10,14 @@ import numpy as np
 from mld_pipelines.diagnosis import _badges
 from mld_pipelines.diagnosis._bank import Head, hash_keys, select_bank
 from mld_pipelines.diagnosis._estimator import ErrorEstimator
-from mld_pipelines.diagnosis._monolr import fit_monotone, fit_platt, fit_prior, penalty_for, stratified_folds
+from mld_pipelines.diagnosis._monolr import (
+    fit_monotone,
+    fit_platt,
+    fit_prior,
+    has_more_than_confidence,
+    penalty_for,
+    stratified_folds,
+)
 from mld_pipelines.diagnosis._policy import Policy
 from mld_pipelines.diagnosis._projection import fit_projection
 from mld_pipelines.diagnosis._scores import SCORE_NAMES, CodeRates, RiskScorer
@@ -221,6 +228,8 @@ def _choose_mode(
         return _cross_fit("prior", scores, errors, folds), badges
     if not scorer.feature_dim:
         return _cross_fit("platt", scores, errors, folds), (_badges.NO_FEATURES,)
+    if not has_more_than_confidence(scores):
+        return _cross_fit("platt", scores, errors, folds), (_badges.ONLY_CONFIDENCE,)
     fitted = _cross_fit("monotone", scores, errors, folds)
     enough = min(errors.sum(), (~errors).sum()) >= MIN_FOR_COMPARISON
     if enough and _is_below(roc_auc(fitted.error_proba, errors), roc_auc(scores[:, 0], errors)):

@@ -17,7 +17,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["ScoreModel", "fit_monotone", "fit_platt", "fit_prior", "penalty_for", "stratified_folds"]
+__all__ = [
+    "ScoreModel",
+    "fit_monotone",
+    "fit_platt",
+    "fit_prior",
+    "has_more_than_confidence",
+    "penalty_for",
+    "stratified_folds",
+]
 
 #: Standardised scores are clipped here: one wild score may not decide alone.
 CLIP = 4.0
@@ -91,6 +99,13 @@ def penalty_for(errors: int, units: int) -> float:
     """λ of a reference with this many errors among its units."""
     fewer = min(errors, units - errors)
     return float(np.clip(PENALTY_SCALE / max(fewer, 1), PENALTY_LOW, PENALTY_HIGH))
+
+
+def has_more_than_confidence(scores: NDArray[np.float64]) -> bool:
+    """Whether any column besides the confidence can be used: is defined everywhere and varies."""
+    varying = _standardisation(scores)[2]
+    varying[CONFIDENCE_COLUMN] = False
+    return bool(varying.any())
 
 
 def fit_monotone(

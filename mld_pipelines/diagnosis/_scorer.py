@@ -116,8 +116,9 @@ class ProductionScorer:
             InvalidInputError: A width or length differs from what the estimator was fitted on.
         """
         given = logits if logits is not None else probabilities
-        outputs = np.asarray([] if given is None else given, dtype=np.float32)
-        stored = None if features is None else np.asarray(features, dtype=np.float32)
+        with np.errstate(over="ignore"):  # beyond float32 is infinite, as it would be stored
+            outputs = np.asarray([] if given is None else given, dtype=np.float32)
+            stored = None if features is None else np.asarray(features, dtype=np.float32)
         self._check(outputs, stored, keys)
         finite = np.asarray(np.isfinite(outputs).all(axis=1))
         if stored is not None:

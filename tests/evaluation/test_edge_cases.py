@@ -1,0 +1,117 @@
+"""The edge cases of docs/method.md#edge-cases through an evaluation: each has a result, none a confident number."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+import pytest
+
+from mld_pipelines.evaluation import estimate_units, evaluate, load_scorer
+from tests.support.traced import MODEL, START, toy_outputs, write_trace
+
+if TYPE_CHECKING:
+    from mld_pipelines.diagnosis import WindowEstimate
+    from mld_pipelines.evaluation import StoredResult
+    from mld_pipelines.lake import Lake
+
+
+def predictions(n: int, seed: int) -> np.ndarray:
+    return toy_outputs(n, seed=seed)[2].argmax(axis=1)
+
+
+def estimate(lake: Lake, result: StoredResult, n: int = 300) -> WindowEstimate:
+    _, features, logits = toy_outputs(n, seed=77)
+    return estimate_units(load_scorer(lake, result.result_name), logits=logits, features=features)
+
+
+def traced(lake: Lake, n: int, labels: np.ndarray, **changes: object) -> StoredResult:
+    write_trace(lake, "val", n, seed=2, labels=labels, **changes)  # type: ignore[arg-type]
+    return evaluate(lake, MODEL)
+
+
+def metric(result: StoredResult, name: str) -> float | None:
+    rows = result.metrics().filter((pl.col("dataset_type") == "val") & (pl.col("metric") == name))
+    value: float | None = rows["value"].item()
+    return value
+
+
+def test_no_errors_give_an_interval_from_zero(lake: Lake) -> None:
+    result = traced(lake, 200, predictions(200, 2))
+    found = estimate(lake, result)
+    assert (metric(result, "accuracy"), found.low) == (1.0, 0.0)
+    assert found.high > 0.0
+    assert "no errors seen" in found.badges
+
+
+def test_all_wrong_gives_an_interval_up_to_one(lake: Lake) -> None:
+    result = traced(lake, 200, (predictions(200, 2) + 1) % 4)
+    found = estimate(lake, result)
+    assert (metric(result, "accuracy"), found.high) == (0.0, 1.0)
+    assert "no successes seen" in found.badges
+
+
+def test_one_predicted_class_gives_at_least_fifteen_points(lake: Lake) -> None:
+    logits = toy_outputs(200, seed=2)[2]
+    logits[:, 0] = logits.max(axis=1) + 1.0
+    result = traced(lake, 200, np.arange(200) % 4, logits=logits)
+    found = estimate(lake, result)
+    assert found.high - found.low >= 0.29
+
+
+def test_one_present_class_gives_a_result(lake: Lake) -> None:
+    result = traced(lake, 200, np.zeros(200, dtype=np.int64))
+    assert metric(result, "auroc") is None
+    assert estimate(lake, result).error_rate is not None
+
+
+def test_two_units_per_class_give_no_codes_and_a_wide_interval(lake: Lake) -> None:
+    result = traced(lake, 8, np.repeat(np.arange(4), 2))
+    found = estimate(lake, result)
+    assert found.high - found.low >= 0.15
+    assert set(result.units().collect()["error_code"]) == {"UNCODED"}
+
+
+def test_a_single_dataset_is_its_own_bank_without_its_own_rows(lake: Lake) -> None:
+    """Held-out units of the same kind score like the cross-fitted reference."""
+    result = traced(lake, 600, toy_outputs(600, seed=2)[0])
+    fresh = estimate(lake, result, n=2000)
+    rate = float((toy_outputs(2000, seed=77)[2].argmax(axis=1) != toy_outputs(2000, seed=77)[0]).mean())
+    assert fresh.low <= rate <= fresh.high
+
+
+def test_the_same_input_traced_many_times_counts_every_time(lake: Lake) -> None:
+    truth, _, logits = toy_outputs(40, seed=3)
+    result = traced(lake, 400, np.tile(truth, 10), logits=np.tile(logits, (10, 1)), features=False)
+    assert metric(result, "counts") == 400
+    assert estimate_units(load_scorer(lake, result.result_name), logits=logits).n == 40
+
+
+def test_new_labels_refit_the_estimator_and_keep_the_codebook(lake: Lake) -> None:
+    truth = toy_outputs(400, seed=2)[0]
+    first = traced(lake, 400, truth)
+    before = load_scorer(lake, first.result_name)
+    changed = np.where(np.arange(400) % 4 == 0, (truth + 1) % 4, truth)
+    second = traced(lake, 400, changed, stream="relabelled", at=START + timedelta(hours=1))
+    after = load_scorer(lake, second.result_name)
+    assert second.row["codebook_ids"] == first.row["codebook_ids"]
+    assert after.estimator_version != before.estimator_version
+    assert load_scorer(lake, first.result_name).estimator_version == before.estimator_version
+    assert metric(second, "accuracy") < metric(first, "accuracy")
+
+
+def test_outputs_that_are_not_finite_are_in_no_metric(lake: Lake) -> None:
+    truth, _, logits = toy_outputs(300, seed=2)
+    logits[:7] = np.nan
+    result = traced(lake, 300, truth, logits=logits)
+    assert metric(result, "counts") == 293
+
+
+@pytest.mark.parametrize("scale", [1e30, 1e-42])
+def test_logits_of_any_scale_are_evaluated(lake: Lake, scale: float) -> None:
+    truth, _, logits = toy_outputs(200, seed=2)
+    result = traced(lake, 200, truth, logits=(logits.astype(np.float64) * scale).astype(np.float32))
+    found = estimate(lake, result)
+    assert 0.0 <= found.low <= found.high <= 1.0
