@@ -130,7 +130,8 @@ def verdicts(_: Data) -> str:
 def category_shares(data: Data) -> str:
     """Shares of units per category."""
     shares = data["digits"]["reference"]["categories"]
-    frame = pl.DataFrame({"category": [name.removesuffix("_ratio") for name in shares], "share": list(shares.values())})
+    names = [*_WORDS, "aleatoric_hotspot"]
+    frame = pl.DataFrame({"category": names, "share": [shares[f"{name}_ratio"] for name in names]})
     return bar_chart(frame, label="category", value="share", title="Shares of the validation units by category")
 
 
