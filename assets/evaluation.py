@@ -1,4 +1,4 @@
-"""An evaluation of a model: five tables, one function, the results table written last."""
+"""An evaluation of a model: six tables, one function, the results table written last."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -21,6 +21,7 @@ EVALUATION_TABLES = (
     "evaluation/units",
     "evaluation/metrics",
     "evaluation/issues",
+    "evaluation/codes",
     "estimators/models",
     "evaluation/results",
 )
@@ -34,7 +35,12 @@ class EvaluationConfig(dg.Config):
     result_name: str = Field(default="", description="Name of the result; empty makes one.")
     n_epoch: str = Field(default="latest", description="`latest`, `all` or a number.")
     policy: str = Field(default="", description="Policy overrides as a JSON object; empty takes the defaults.")
-    trigger: str = Field(default="manual", description="Why: `manual`, `request`, `feedback`, `new_model`.")
+    trigger: str = Field(default="manual", description="Why: `manual`, `request`, `feedback`, `new_model`, `stress`.")
+    again: str = Field(
+        default="",
+        description="A result to make once more from what it read, with the stress passes finished since; the other "
+        "fields but `trigger` are then taken from it.",
+    )
 
 
 @dg.multi_asset(
@@ -62,6 +68,9 @@ def evaluation_tables(
         if not _can_decide(opened, model_key):
             context.log.info(f"only training data of {model_key} was traced so far: waiting for another dataset")
             return
+    if config.again:
+        yield from evaluation_materializations(lake, _again(context, opened, config))
+        return
     stored = evaluation.evaluate(
         opened,
         model_key,
@@ -73,6 +82,22 @@ def evaluation_tables(
         progress=context.log.info,
     )
     yield from evaluation_materializations(lake, stored)
+
+
+def _again(context: dg.AssetExecutionContext, lake: Any, config: EvaluationConfig) -> Any:
+    """Make a result of the partition's model once more from what it read."""
+    from mld_pipelines import evaluation
+    from mld_pipelines.exceptions import InvalidInputError
+
+    model_key = evaluation.load_result(lake, config.again).model_key
+    if model_key != context.partition_key:
+        raise InvalidInputError(
+            f"result {config.again!r} is of {model_key}, the partition is {context.partition_key}; nothing was "
+            f"evaluated. Launch the partition {model_key}."
+        )
+    return evaluation.evaluate_again(
+        lake, config.again, trigger=config.trigger, run_id=context.run.run_id, progress=context.log.info
+    )
 
 
 def _can_decide(lake: Any, model_key: str) -> bool:

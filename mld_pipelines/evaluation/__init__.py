@@ -6,7 +6,7 @@ from mld_pipelines.evaluation._artifacts import load_baseline, load_scorer
 from mld_pipelines.evaluation._current import current_result, current_results, promote_result
 from mld_pipelines.evaluation._datasets import PRODUCTION, choose_decision_dataset
 from mld_pipelines.evaluation._epochs import EpochSpec, format_spec, parse_spec, resolve_epochs
-from mld_pipelines.evaluation._evaluate import Progress, compute, evaluate
+from mld_pipelines.evaluation._evaluate import Progress, compute, evaluate, evaluate_again
 from mld_pipelines.evaluation._evidence import EVIDENCE_SCHEMA, reliability_bins, window_evidence
 from mld_pipelines.evaluation._filters import Filters, filter_expression, filtered
 from mld_pipelines.evaluation._load import StoredResult, list_results, load_result, result_names
@@ -42,6 +42,7 @@ __all__ = [
     "current_results",
     "estimate_units",
     "evaluate",
+    "evaluate_again",
     "filter_expression",
     "filtered",
     "format_spec",

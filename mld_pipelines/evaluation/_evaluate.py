@@ -11,7 +11,7 @@ from mld_pipelines.evaluation._current import current_result
 from mld_pipelines.evaluation._lineage import link_to_previous
 from mld_pipelines.evaluation._load import StoredResult, result_names
 from mld_pipelines.evaluation._names import checked_name
-from mld_pipelines.evaluation._plan import plan
+from mld_pipelines.evaluation._plan import plan, plan_again
 from mld_pipelines.evaluation._population import load_model_facts, load_population
 from mld_pipelines.evaluation._store import Evaluation, store
 from mld_pipelines.evaluation._stress import load_copies
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mld_pipelines.evaluation._plan import EvaluationPlan
     from mld_pipelines.lake import Lake
 
-__all__ = ["Progress", "compute", "evaluate"]
+__all__ = ["Progress", "compute", "evaluate", "evaluate_again"]
 
 
 class Progress(Protocol):
@@ -80,6 +80,35 @@ def evaluate(
     evaluation = compute(lake, prepared, progress=progress)
     progress("storing the result")
     return store(lake, evaluation, result_name=result_name, run_id=run_id)
+
+
+def evaluate_again(
+    lake: Lake,
+    result_name: str,
+    *,
+    trigger: str = "stress",
+    run_id: str | None = None,
+    progress: Progress = _silent,
+) -> StoredResult:
+    """Evaluate exactly what a result read once more, with the stress passes that finished since.
+
+    The new result has the old one's rows; only its window map differs (docs/method.md#stress).
+
+    Args:
+        lake: The lake.
+        result_name: A finished result.
+        trigger: Why it is made.
+        run_id: Dagster run that calls.
+        progress: Told every step.
+
+    Raises:
+        UnknownResultError: No result has this name.
+    """
+    progress("promoting stressed copies")
+    prepared = plan_again(lake, result_name, trigger=trigger, provenance=Provenance(run_id=run_id))
+    evaluation = compute(lake, prepared, progress=progress)
+    progress("storing the result")
+    return store(lake, evaluation, run_id=run_id)
 
 
 def compute(lake: Lake, prepared: EvaluationPlan, *, progress: Progress = _silent) -> Evaluation:

@@ -12,8 +12,9 @@ from mld_pipelines.diagnosis import Policy
 from mld_pipelines.evaluation._current import current_result
 from mld_pipelines.evaluation._datasets import PRODUCTION
 from mld_pipelines.evaluation._epochs import EpochSpec, format_spec, resolve_epochs
+from mld_pipelines.evaluation._load import load_result
 from mld_pipelines.evaluation._promotion import promote, unfinished_streams
-from mld_pipelines.evaluation._stress_promotion import promote_stress
+from mld_pipelines.evaluation._stress_promotion import STRESS_WARNING, promote_stress
 from mld_pipelines.exceptions import InvalidInputError, UnfinishedTraceError, UnknownModelError
 from mld_pipelines.records import uuid7
 from mld_pipelines.tables import (
@@ -29,7 +30,7 @@ from mld_pipelines.tables import (
 if TYPE_CHECKING:
     from mld_pipelines.lake import Lake, Provenance
 
-__all__ = ["EvaluationPlan", "known_models", "plan"]
+__all__ = ["EvaluationPlan", "known_models", "plan", "plan_again"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class EvaluationPlan:
         input_versions: Delta version of every table that is read.
         previous: Result whose codebooks may be reused; None for a first evaluation.
         policy: Tolerances and bounds.
-        trigger: `manual`, `request` or `feedback`.
+        trigger: `manual`, `request`, `feedback`, `new_model` or `stress`.
         warnings: What a reader of the result should know.
     """
 
@@ -115,6 +116,41 @@ def plan(
     )
 
 
+def plan_again(
+    lake: Lake, result_name: str, *, trigger: str = "stress", provenance: Provenance | None = None
+) -> EvaluationPlan:
+    """Promote finished stress passes and plan to read, apart from them, exactly what a result read.
+
+    Args:
+        lake: The lake.
+        result_name: A finished result.
+        trigger: Why the evaluation is made.
+        provenance: Written with the promotion.
+
+    Raises:
+        UnknownResultError: No result has this name.
+    """
+    stored = load_result(lake, result_name)
+    row, read = stored.row, json.loads(stored.row["input_versions"])
+    receipts = lake.version(LANDING_RECEIPTS)
+    promote_stress(lake, stored.model_key, provenance=provenance)
+    new = {LANDING_RECEIPTS.name: receipts, TRACES_STRESS.name: lake.version(TRACES_STRESS)}
+    return EvaluationPlan(
+        evaluation_id=uuid7(),
+        model_key=stored.model_key,
+        task=row["task"],
+        n_epoch_spec=row["n_epoch_spec"],
+        epochs=tuple(row["epochs"]),
+        datasets=tuple(row["datasets"]),
+        barred=_barred(lake, stored.model_key, version=read.get(LANDING_RECEIPTS.name)),
+        input_versions=read | {name: version for name, version in new.items() if version is not None},
+        previous=result_name,
+        policy=Policy.from_json(row["policy"]),
+        trigger=trigger,
+        warnings=tuple(text for text in row["warnings"] if not text.startswith(STRESS_WARNING)),
+    )
+
+
 def known_models(lake: Lake) -> list[str]:
     """Return the keys of every traced or logged model, sorted."""
     frames = [
@@ -166,8 +202,9 @@ def _has_labelled_production(lake: Lake, model_key: str) -> bool:
     return not requests.join(labelled, on="request_id", how="semi").head(1).collect().is_empty()
 
 
-def _barred(lake: Lake, model_key: str) -> tuple[str, ...]:
-    receipts = lake.scan(LANDING_RECEIPTS, model_key=model_key).filter(pl.col("purpose") == "trace").collect()
+def _barred(lake: Lake, model_key: str, *, version: int | None = None) -> tuple[str, ...]:
+    scanned = lake.scan(LANDING_RECEIPTS, version=version, model_key=model_key)
+    receipts = scanned.filter(pl.col("purpose") == "trace").collect()
     latest = receipts.sort("completed_at", "seq").group_by("dataset_type").agg(pl.col("weights_changed").last())
     return tuple(latest.filter(pl.col("weights_changed"))["dataset_type"].sort().to_list())
 

@@ -95,7 +95,8 @@ def load_population(lake: Lake, plan: EvaluationPlan, n_epoch: int | None) -> Po
     newest = traced.sort("ingested_at").tail(1).row(0, named=True)
     parts = [traced]
     if PRODUCTION in plan.datasets:
-        logged = labelled_production(lake, plan.model_key, fingerprint=newest["fingerprint"], n_epoch=n_epoch)
+        weights, versions = newest["fingerprint"], plan.input_versions
+        logged = labelled_production(lake, plan.model_key, fingerprint=weights, n_epoch=n_epoch, versions=versions)
         parts.append(logged.select(traced.columns))
     rows = pl.concat(parts)
     labelled = rows.filter(pl.col("label").is_not_null()).sort(_KEYS)

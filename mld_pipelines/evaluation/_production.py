@@ -12,6 +12,8 @@ from mld_pipelines.evaluation._vectors import to_matrix, widths
 from mld_pipelines.tables import LANDING_FEEDBACK, LANDING_INFERENCES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy.typing as npt
 
     from mld_pipelines.diagnosis import ProductionScorer, ScoredUnits
@@ -32,18 +34,30 @@ SCORE_COLUMNS = (
 )
 
 
-def latest_feedback(lake: Lake) -> pl.LazyFrame:
-    """Return one row per labelled request: `request_id, label, labelled_at`; the latest label wins."""
+def latest_feedback(lake: Lake, *, version: int | None = None) -> pl.LazyFrame:
+    """Return one row per labelled request: `request_id, label, labelled_at`; the latest label wins.
+
+    Args:
+        lake: The lake.
+        version: Delta version of the labels; None takes the newest.
+    """
     order = ["labelled_at", "ingested_at", "stream_id", "seq", "row"]
     return (
-        lake.scan(LANDING_FEEDBACK)
+        lake.scan(LANDING_FEEDBACK, version=version)
         .sort(order)
         .group_by("request_id")
         .agg(pl.col("label").last(), pl.col("labelled_at").last())
     )
 
 
-def labelled_production(lake: Lake, model_key: str, *, fingerprint: str, n_epoch: int | None) -> pl.DataFrame:
+def labelled_production(
+    lake: Lake,
+    model_key: str,
+    *,
+    fingerprint: str,
+    n_epoch: int | None,
+    versions: Mapping[str, int] | None = None,
+) -> pl.DataFrame:
     """Return logged inferences that have a label, shaped like traced inputs of dataset `production`.
 
     Args:
@@ -51,11 +65,14 @@ def labelled_production(lake: Lake, model_key: str, *, fingerprint: str, n_epoch
         model_key: `model_name@version_name`.
         fingerprint: Only rows of these weights.
         n_epoch: Epoch that the rows are filed under: the one of the fingerprint.
+        versions: Delta versions of the tables to read; None takes the newest.
     """
+    known = versions or {}
+    labels = latest_feedback(lake, version=known.get(LANDING_FEEDBACK.name))
     rows = (
-        lake.scan(LANDING_INFERENCES, model_key=model_key)
+        lake.scan(LANDING_INFERENCES, version=known.get(LANDING_INFERENCES.name), model_key=model_key)
         .filter(pl.col("fingerprint") == fingerprint)
-        .join(latest_feedback(lake).select("request_id", "label"), on="request_id")
+        .join(labels.select("request_id", "label"), on="request_id")
         .sort("event_at", "stream_id", "seq", "row")
         .unique("request_id", keep="last", maintain_order=True)
     )

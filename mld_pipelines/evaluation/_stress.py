@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from mld_pipelines.diagnosis import UNSEEN_INDEX, ReferenceUnits, StressedCopies, fit_window_map
+from mld_pipelines.evaluation._stress_promotion import STRESS_WARNING
 from mld_pipelines.evaluation._vectors import to_matrix, widths
 from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.metrics import unit_statistics
@@ -98,7 +99,7 @@ def verify_windows(
         units = _units(stressed, population, reference)
         fitted = _fit(stressed, units, coding, estimation, reference, seed=seed)
     except InvalidInputError as error:
-        return Verification(warnings=(f"the stress pass was not used: {error}",))
+        return Verification(warnings=(f"{STRESS_WARNING}{error}",))
     facts = _facts(stressed, fitted)
     row = {
         "kind": "window_map",

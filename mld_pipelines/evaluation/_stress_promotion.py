@@ -15,7 +15,10 @@ from mld_pipelines.tables import LANDING_RECEIPTS, LANDING_STRESS, TRACES_STRESS
 if TYPE_CHECKING:
     from mld_pipelines.lake import Lake, Provenance
 
-__all__ = ["promote_stress"]
+__all__ = ["STRESS_WARNING", "promote_stress"]
+
+STRESS_WARNING = "the stress pass was not used: "
+"""Start of a result's warning about copies that it could not use."""
 
 _ARRIVAL = ["stream_id", "seq", "row"]
 

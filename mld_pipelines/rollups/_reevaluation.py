@@ -10,7 +10,13 @@ import polars as pl
 
 from mld_pipelines.diagnosis import Policy
 from mld_pipelines.evaluation import current_results, load_baseline, load_result, load_scorer
-from mld_pipelines.tables import LANDING_FEEDBACK, LANDING_INFERENCES, MONITORING_SCORED, MONITORING_WINDOWS
+from mld_pipelines.tables import (
+    LANDING_FEEDBACK,
+    LANDING_INFERENCES,
+    LANDING_RECEIPTS,
+    MONITORING_SCORED,
+    MONITORING_WINDOWS,
+)
 from mld_pipelines.windows import (
     ReevaluationFacts,
     ReevaluationState,
@@ -60,7 +66,7 @@ def is_scored_otherwise(lake: Lake, model_key: str, result_name: str) -> bool:
 
 
 def due_reevaluations(lake: Lake, states: Mapping[str, Any]) -> dict[str, Decision]:
-    """Return a decision for every model that has a result and production.
+    """Return a decision for every model that has a result and production, or a stress pass its result has not read.
 
     Args:
         lake: The lake.
@@ -80,8 +86,19 @@ def due_reevaluations(lake: Lake, states: Mapping[str, Any]) -> dict[str, Decisi
 def _facts(lake: Lake, stored: StoredResult) -> ReevaluationFacts | None:
     states = lake.scan(MONITORING_WINDOWS, model_key=stored.model_key, result_name=stored.result_name)
     newest = states.select(pl.col("last_at").max(), pl.col("event_day").max()).collect().row(0)
+    passes = _stress_passes_since(lake, stored)
     if newest[0] is None:
-        return None
+        return (
+            None
+            if not passes
+            else ReevaluationFacts(
+                model_key=stored.model_key,
+                result_name=stored.result_name,
+                event_time=stored.created_at,
+                labels=0,
+                stress_passes=passes,
+            )
+        )
     recent = states.filter(pl.col("event_day") > newest[1] - timedelta(days=_RECENT_DAYS)).collect()
     hours = recent.drop("schema_version")
     baseline = load_baseline(lake, stored.result_name)
@@ -98,7 +115,26 @@ def _facts(lake: Lake, stored: StoredResult) -> ReevaluationFacts | None:
         outside=outside,
         unseen_low=unseen_low,
         unseen_ref=baseline.unseen_share,
+        stress_passes=passes,
     )
+
+
+def _stress_passes_since(lake: Lake, stored: StoredResult) -> int:
+    """Count the finished stress passes over the deciding dataset, under the result's weights, that it has not read."""
+    until = lake.version(LANDING_RECEIPTS)
+    if until is None:
+        return 0
+    since = json.loads(stored.row["input_versions"]).get(LANDING_RECEIPTS.name)
+    columns = ["model_key", "purpose", "state", "fingerprint", "n_epoch", "dataset_type"]
+    read = lake.changes(LANDING_RECEIPTS, since=since, until=until, reread=True, columns=columns)
+    mine = read.filter(
+        (pl.col("model_key") == stored.model_key)
+        & (pl.col("purpose") == "stress")
+        & (pl.col("state") != "discarded")
+        & (pl.col("dataset_type") == stored.row["decision_dataset"])
+    )
+    weights = {*zip(stored.row["fingerprints"], stored.row["epochs"], strict=True)}
+    return sum(pair in weights for pair in mine.select("fingerprint", "n_epoch").iter_rows())
 
 
 def _labels_since(lake: Lake, stored: StoredResult) -> int:

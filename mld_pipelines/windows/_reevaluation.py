@@ -24,7 +24,7 @@ __all__ = [
     "gather_windows",
 ]
 
-Reason = Literal["labels", "estimate", "unseen"]
+Reason = Literal["labels", "estimate", "unseen", "stress"]
 
 
 class ReevaluationPolicy(Protocol):
@@ -73,6 +73,7 @@ class ReevaluationFacts:
         outside: Latest judged windows, oldest first: whether the 90 % interval of the estimate excludes r0.
         unseen_low: 95 % lower bound of the `UNSEEN` share of the latest judged window; None without codes.
         unseen_ref: Cross-fitted `UNSEEN` share of the reference.
+        stress_passes: Finished stress passes of the result's weights that it has not read.
     """
 
     model_key: str
@@ -82,6 +83,7 @@ class ReevaluationFacts:
     outside: Sequence[bool] = ()
     unseen_low: float | None = None
     unseen_ref: float = 0.0
+    stress_passes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +143,8 @@ def decide_reevaluation(
 
     Due when (a) enough labels came since the last result, or (b) fewer but enough labels came and the estimate has
     been outside the reference band for several windows or the `UNSEEN` share doubled. Shift without labels is an
-    alert, not a new result.
+    alert, not a new result. A stress pass that the result has not read is due at once: it takes no label and changes
+    the window map only.
 
     Args:
         facts: The model now.
@@ -152,10 +155,13 @@ def decide_reevaluation(
     known = _rearm(known, facts, policy)
     reason = _reason(facts, policy, known)
     text = _explain(facts, policy)
+    rest = timedelta(seconds=policy.reevaluate_cooldown_seconds)
+    is_resting = known.requested_at is not None and facts.event_time - known.requested_at < rest
+    if facts.stress_passes and (reason is None or is_resting):
+        return _stress_decision(facts, text, known)
     if reason is None:
         return Decision(is_due=False, reason=None, explanation=text, run_key=None, state=known)
-    rest = timedelta(seconds=policy.reevaluate_cooldown_seconds)
-    if known.requested_at is not None and facts.event_time - known.requested_at < rest:
+    if is_resting and known.requested_at is not None:
         waiting = f"{text}; due because of {reason}, but the last request was at {known.requested_at:%Y-%m-%d %H:%M}"
         return Decision(is_due=False, reason=None, explanation=waiting, run_key=None, state=known)
     requested = ReevaluationState(
@@ -167,6 +173,18 @@ def decide_reevaluation(
     key = f"reevaluate:{facts.model_key}:{facts.result_name}:{reason}:{facts.labels}"
     return Decision(
         is_due=True, reason=reason, explanation=f"{text}; due because of {reason}", run_key=key, state=requested
+    )
+
+
+def _stress_decision(facts: ReevaluationFacts, text: str, known: ReevaluationState) -> Decision:
+    """Due because of a stress pass; neither labels nor cool-down are touched."""
+    n = facts.stress_passes
+    return Decision(
+        is_due=True,
+        reason="stress",
+        explanation=f"{text}; {n} finished stress pass{'es' * (n > 1)} not read yet; due because of stress",
+        run_key=f"reevaluate:{facts.model_key}:{facts.result_name}:stress:{n}",
+        state=known,
     )
 
 

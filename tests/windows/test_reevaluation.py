@@ -118,3 +118,29 @@ def test_windows_are_gathered_in_order_and_only_where_judged() -> None:
     derived = pl.DataFrame(rows, schema=DERIVED_SCHEMA)
     assert gather_windows(derived, model_key="m@v1", result_name="r1") == ([False, True, True], 0.2)
     assert gather_windows(derived, model_key="m@v1", result_name="other") == ([], None)
+
+
+def test_a_finished_stress_pass_is_due_at_once_and_without_labels() -> None:
+    decision = decide_reevaluation(replace(QUIET, stress_passes=1), POLICY)
+    assert (decision.is_due, decision.reason) == (True, "stress")
+    assert "1 finished stress pass not read yet" in decision.explanation
+    assert decision.run_key == "reevaluate:m@v1:r1:stress:1"
+    assert decide_reevaluation(replace(QUIET, stress_passes=2), POLICY).run_key != decision.run_key
+
+
+def test_a_stress_pass_starts_no_cool_down_and_takes_no_labels() -> None:
+    first = decide_reevaluation(replace(QUIET, labels=150, stress_passes=1), POLICY)
+    assert (first.state.requested_at, first.state.requested_labels) == (None, 0)
+    assert decide_reevaluation(replace(QUIET, labels=200), POLICY, first.state).reason == "labels"
+
+
+def test_a_stress_pass_does_not_wait_for_a_cool_down() -> None:
+    asked = decide_reevaluation(replace(QUIET, labels=200), POLICY).state
+    soon = replace(QUIET, labels=400, event_time=NOW + timedelta(hours=1), stress_passes=1)
+    decision = decide_reevaluation(soon, POLICY, asked)
+    assert decision.reason == "stress"
+    assert decision.state == asked
+
+
+def test_enough_labels_make_the_whole_evaluation_which_reads_the_stress_pass_too() -> None:
+    assert decide_reevaluation(replace(QUIET, labels=200, stress_passes=1), POLICY).reason == "labels"
