@@ -27,6 +27,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "evaluation/units": ("traces/inputs", "landing/models", "landing/inferences", "landing/feedback"),
     "evaluation/metrics": ("traces/inputs", "landing/models"),
     "evaluation/issues": ("traces/inputs", "landing/models"),
+    "evaluation/codes": ("traces/inputs", "landing/models"),
     "estimators/models": ("traces/inputs", "landing/models"),
     "evaluation/results": ("traces/inputs", "landing/models"),
     "monitoring/scored": ("landing/inferences", "estimators/models"),

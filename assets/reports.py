@@ -22,6 +22,8 @@ _PLOTTED = ("accuracy", "auroc", "error_proba_auroc", "error_rate")
 
 
 _BINS = 20
+#: A map of more codes would be heavier than metadata should be (10 kB), and the report shows all of them.
+_MOST_CODES = 60
 
 
 def drawings(svg: str, alt: str, values: Sequence[float | None]) -> dict[str, dg.MarkdownMetadataValue]:
@@ -46,6 +48,7 @@ def evaluation_materializations(lake: LakeResource, stored: StoredResult) -> Ite
         "evaluation/units": stored.units().collect(),
         "evaluation/metrics": stored.metrics(),
         "evaluation/issues": stored.issues(),
+        "evaluation/codes": stored.codes(),
         "estimators/models": stored.artifacts(),
         "evaluation/results": pl.DataFrame([stored.row], schema=CATALOGUE["evaluation/results"].polars_schema),
     }
@@ -115,9 +118,25 @@ def _pictures(stored: StoredResult, frames: dict[str, pl.DataFrame]) -> dict[str
         "evaluation/results": drawings(accuracies, "accuracy per dataset", accuracy["value"].to_list()),
         "estimators/models": drawings(rankings, "how well errors are ranked, per dataset", ranking["value"].to_list()),
         "evaluation/issues": drawings(codes, "error rate by code", worst["error_rate"].head(10).to_list()),
+        "evaluation/codes": _map_of_codes(frames, decisive),
         "evaluation/metrics": drawings(mix, "issue categories", ratios["value"].to_list()),
         "evaluation/units": drawings(probabilities, "error probability", counts),
     }
+
+
+def _map_of_codes(frames: dict[str, pl.DataFrame], decisive: str) -> dict[str, dg.MarkdownMetadataValue]:
+    """Return the codes by place, size and category; the glance shows their errors, the most first."""
+    from mld_pipelines.figures import bubble_map
+
+    keys = ["n_epoch", "error_code"]
+    verdicts = frames["evaluation/issues"].filter(pl.col("dataset") == decisive).select(*keys, "category")
+    codes = frames["evaluation/codes"].join(verdicts, on=keys, how="left", nulls_equal=True)
+    worst = codes.sort("errors", "counts", "error_code", descending=[True, True, False])
+    picture = bubble_map(
+        worst, x="map_x", y="map_y", label="error_code", size="counts", category="category", limit=_MOST_CODES,
+        title=f"Map of codes, {decisive}",
+    )  # fmt: skip
+    return drawings(picture, "errors by code", [float(count) for count in worst["errors"]])
 
 
 def _by_dataset(frames: dict[str, pl.DataFrame], metric: str) -> pl.DataFrame:

@@ -216,7 +216,8 @@ def test_a_result_made_by_the_sdk_is_reported_once_for_every_table(lake, tick, i
     result = tick("evaluation_results")
     keys = {event.asset_key.to_user_string() for event in result.asset_events}
     assert keys == {
-        "evaluation/units", "evaluation/metrics", "evaluation/issues", "evaluation/results", "estimators/models",
+        "evaluation/units", "evaluation/metrics", "evaluation/issues", "evaluation/codes", "evaluation/results",
+        "estimators/models",
     }  # fmt: skip
     assert {event.partition for event in result.asset_events} == {MODEL}
     assert result.asset_events[0].metadata["result_name"].value == evaluated

@@ -78,6 +78,7 @@ def test_the_page_of_an_asset_says_what_it_is(ui, browser):
         ("traces/inputs", "Traced inputs"),
         ("evaluation/units", "Error probability"),
         ("evaluation/issues", "Error rate by code"),
+        ("evaluation/codes", "Map of codes"),
         ("monitoring/codes", "Codes of the newest day"),
     ],
 )

@@ -11,7 +11,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 #: What every run of the demo fills; `ops/*` and `landing/requests` depend on what happens.
 TABLES = {
     "landing/models", "landing/traces", "landing/receipts", "landing/inferences", "landing/feedback", "traces/inputs",
-    "evaluation/units", "evaluation/metrics", "evaluation/issues", "evaluation/results", "estimators/models",
+    "evaluation/units", "evaluation/metrics", "evaluation/issues", "evaluation/codes", "evaluation/results",
+    "estimators/models",
     "monitoring/scored", "monitoring/windows", "monitoring/codes", "monitoring/alerts", "ops/quality", "ops/pins",
 }  # fmt: skip
 WEEK_TWO = "2026-01-12"
@@ -90,7 +91,8 @@ def test_the_dagster_run_of_the_re_evaluation_is_in_the_history_with_its_delta_v
     tags = {tag["key"]: tag["value"] for tag in run["tags"]}
     assert (tags["dagster/sensor_name"], tags["dagster/partition"]) == ("reevaluate", "digits@v1")
     assert sorted("/".join(one["assetKey"]["path"]) for one in run["assetMaterializations"]) == [
-        "estimators/models", "evaluation/issues", "evaluation/metrics", "evaluation/results", "evaluation/units"
+        "estimators/models", "evaluation/codes", "evaluation/issues", "evaluation/metrics", "evaluation/results",
+        "evaluation/units",
     ]  # fmt: skip
     labels = [{entry["label"] for entry in one["metadataEntries"]} for one in run["assetMaterializations"]]
     assert all("delta_version" in found for found in labels), labels
