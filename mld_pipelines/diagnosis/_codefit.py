@@ -125,7 +125,7 @@ def fit_codebook(
     reference = Reference.of(features, probabilities, identity=identity, policy=policy)
     if len(reference.features) < policy.n_ref_min:
         return None
-    with one_thread():
+    with one_thread("sklearn.cluster"):
         space = _fit_space(reference, identity=identity, policy=policy)
         centroids = _first_centroids(reference.sampled_places(space), len(reference.features), policy=policy)
         names = tuple(f"{prefix}{number:03d}" for number in range(1, len(centroids) + 1))

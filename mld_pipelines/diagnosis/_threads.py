@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,12 +21,18 @@ _known: tuple[int, ThreadpoolController] | None = None
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
+def one_thread(*modules: str) -> Iterator[None]:
     """Run native thread pools (BLAS, OpenMP) on one thread; waits for another such block to end.
 
     For fits: sums in another order give another codebook (measured: other bytes with two threads). Limits belong to
     the process and the first Python thread that sets one controls them, so fits in two threads run one after another.
+
+    Args:
+        modules: Modules the block imports that bring a pool of their own, e.g. `"sklearn.cluster"`. They are imported
+            first: a pool that is loaded inside the block would not be limited, in the first fit of a process only.
     """
+    for module in modules:
+        import_module(module)
     with _lock, _controller().limit(limits=1):
         yield
 

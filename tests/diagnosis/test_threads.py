@@ -25,6 +25,20 @@ def test_pools_run_on_one_thread_inside_and_as_before_after() -> None:
     assert _threads() == before
 
 
+def test_pools_of_modules_that_the_block_imports_are_limited_too() -> None:
+    """In a process that has not imported them: the first fit would run on all threads, and give other sums."""
+    script = (
+        "from threadpoolctl import threadpool_info\nfrom mld_pipelines.diagnosis._threads import one_thread\n"
+        "with one_thread('sklearn.cluster'):\n    import sklearn.cluster\n"
+        "    print({pool['user_api']: pool['num_threads'] for pool in threadpool_info()})"
+    )
+    env = {"PYTHONPATH": ":".join(sys.path), "OMP_NUM_THREADS": "2"}
+    run = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=60, env=env
+    )
+    assert run.stdout.strip() == "{'blas': 1, 'openmp': 1}"
+
+
 def test_limits_are_restored_after_an_error() -> None:
     before = _threads()
     with pytest.raises(ValueError, match="inside"), one_thread():
