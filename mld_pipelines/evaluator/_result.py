@@ -214,9 +214,14 @@ class Result(ResultExport):
             other_epoch: Epoch of the other; None takes its latest.
 
         Raises:
-            InvalidInputError: The tasks differ, nothing is common, or a number is out of range.
+            InvalidInputError: `other` is no result or of another task, nothing is common, or a number is out of range.
             UnknownEpochError: A result has no such epoch.
         """
+        if not isinstance(other, Result):
+            raise InvalidInputError(
+                f"other is a {type(other).__name__}, not a Result; nothing was compared. Load it by "
+                "Evaluator(...).get_result(name)."
+            )
         tasks = self._stored.row["task"], other._stored.row["task"]
         if tasks[0] != tasks[1]:
             raise InvalidInputError(

@@ -195,6 +195,11 @@ def test_few_units_give_no_bootstrap_interval(endpoint: str, result: Result) -> 
     assert any("no error codes" in note for note in comparison.notes)
 
 
+def test_a_name_is_no_result(result: Result) -> None:
+    with pytest.raises(InvalidInputError, match=r"other is a str, not a Result.*get_result"):
+        result.compare("second")  # type: ignore[arg-type]
+
+
 def test_a_hundred_thousand_units_take_seconds() -> None:
     """Two seconds of one quiet core are usual; the bound only catches what is not vectorised."""
 

@@ -9,12 +9,12 @@ import polars as pl
 import pytest
 
 from mld_pipelines.diagnosis import estimate_window
-from mld_pipelines.evaluation import load_scorer, score_inferences
+from mld_pipelines.evaluation import estimate_units, load_scorer, score_inferences
 from mld_pipelines.evaluator import ErrorRateEstimate, Evaluator, Result
 from mld_pipelines.exceptions import InvalidInputError, UnknownEpochError
 from mld_pipelines.lake import Lake
 from mld_pipelines.tables import LANDING_INFERENCES, TRACES_INPUTS
-from tests.support.traced import FINGERPRINT, toy_outputs, write_inferences, write_trace
+from tests.support.traced import FINGERPRINT, STRESS_FAMILIES, toy_outputs, write_inferences, write_stress, write_trace
 
 SCORES = ["error_proba", "error_code", "category", "is_aleatoric"]
 
@@ -354,6 +354,48 @@ def test_inputs_outside_the_reference_are_said(result: Result) -> None:
     estimate = result.estimate_error_rate(features=features, logits=np.tile([9.0, 0.0, 0.0, 0.0], (200, 1)))
     assert estimate.is_outside
     assert any("outside the reference" in badge for badge in estimate.badges)
+
+
+def test_after_a_stress_pass_the_estimate_uses_it_and_names_what_it_verified(endpoint: str) -> None:
+    lake = Lake.open(endpoint)
+    names = {"model_key": "stressed@v1", "seed": 2, "noise": 1.4}
+    write_trace(lake, "val", 900, **names)
+    write_stress(lake, "val", 250, **names)
+    stressed = Evaluator("stressed", "v1").request_evaluation()
+    _, features, logits = toy_outputs(500, seed=12, noise=2.2)
+    estimate = stressed.estimate_error_rate(features=features, logits=logits)
+    expected = estimate_units(load_scorer(lake, stressed.result_name), features=features, logits=logits)
+    assert (estimate.error_rate, estimate.low, estimate.high) == (expected.error_rate, expected.low, expected.high)
+    assert estimate.verified_families == tuple(sorted(STRESS_FAMILIES))
+    assert "not verified under shift" not in estimate.badges
+    assert "verified on: " in str(estimate)
+
+
+def test_few_units_are_estimated_without_an_alert(result: Result) -> None:
+    _, features, logits = toy_outputs(20, seed=13, noise=3.0)
+    estimate = result.estimate_error_rate(features=features, logits=logits)
+    assert "few units in the window" in estimate.badges
+    assert not estimate.is_alert
+
+
+def test_a_reference_of_few_units_gives_no_codes_and_no_narrow_interval(endpoint: str) -> None:
+    write_trace(Lake.open(endpoint), "val", 40, seed=2, noise=1.6, model_key="short@v1")
+    short = Evaluator("short", "v1").request_evaluation()
+    _, features, logits = toy_outputs(500, seed=14, noise=1.6)
+    assert short.score(features=features, logits=logits)["error_code"].unique().to_list() == ["UNCODED"]
+    estimate = short.estimate_error_rate(features=features, logits=logits)
+    assert estimate.high - estimate.error_rate >= 0.15 - 1e-12
+    assert estimate.error_rate - estimate.low >= min(0.15 - 1e-12, estimate.error_rate)
+
+
+def test_a_reference_without_an_error_never_alerts(endpoint: str) -> None:
+    labels = toy_outputs(300, seed=2, noise=0.2)[2].argmax(axis=1)
+    write_trace(Lake.open(endpoint), "val", 300, seed=2, noise=0.2, model_key="flawless@v1", labels=labels)
+    flawless = Evaluator("flawless", "v1").request_evaluation()
+    _, features, logits = toy_outputs(300, seed=15, noise=3.0)
+    estimate = flawless.estimate_error_rate(features=features, logits=logits)
+    assert "no errors seen" in estimate.badges
+    assert (estimate.low, estimate.is_alert) == (0.0, False)
 
 
 def test_another_level_is_refused_with_those_that_exist(result: Result, outputs: tuple[np.ndarray, ...]) -> None:
