@@ -122,7 +122,7 @@ def fit_estimator(
     else:
         rates = CodeRates.fit(codes[order], ordered.errors, n_codes=n_codes)
         coded = _Coded(rates, rates.scores(codes[order], own_errors=ordered.errors), unseen_ref)
-    with one_thread("scipy.optimize"):  # sums do not depend on the machine, and busy neighbours do not stall the products
+    with one_thread("scipy.optimize"):  # sums do not depend on the machine, busy neighbours do not stall the products
         scorer = _fit_scorer(ordered, bank, head=head, projection=projection, policy=policy)
         fit = _fit_ordered(ordered, bank, scorer, coded, policy=policy)
     back = np.argsort(order)
