@@ -162,6 +162,11 @@ class Head:
     weight: Floats
     bias: Floats
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether every number is finite; a layer with masked classes (bias −∞) is not."""
+        return bool(np.isfinite(self.weight).all() and np.isfinite(self.bias).all())
+
     @classmethod
     def from_units(cls, units: ReferenceUnits) -> Head | None:
         """Least squares of logits on [features, 1]; None without logits and features.

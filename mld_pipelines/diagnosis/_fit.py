@@ -97,7 +97,7 @@ def fit_estimator(
     Args:
         reference: Units of the decision dataset.
         bank: Neighbours, `select_bank` of the training set; None takes the reference itself, leave-one-out.
-        head: Last linear layer; None solves least squares of the bank's logits on [h, 1].
+        head: Last linear layer; None, or one that is not finite, solves least squares of the bank's logits on [h, 1].
         codes: Code index of each reference unit, -1 for UNSEEN; None without a codebook.
         n_codes: Codes of the codebook.
         unseen_ref: Cross-fitted UNSEEN share of the reference; None without a codebook.
@@ -176,6 +176,8 @@ def _fit_ordered(
 def _fit_scorer(
     reference: ReferenceUnits, bank: Bank, *, head: Head | None, projection: Projection | None, policy: Policy
 ) -> RiskScorer:
+    if head is not None and not head.is_finite:
+        head = None
     if reference.features is None or bank.units.features is None:
         return RiskScorer.fit(bank, head=head, projection=None)
     projection = projection or fit_projection(reference.features, limit=policy.feature_limit, seed=policy.seed)

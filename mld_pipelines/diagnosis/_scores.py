@@ -137,15 +137,11 @@ class RiskScorer:
             InvalidInputError: The widths of head, bank and projection disagree.
         """
         units = bank.units
+        width = None if units.features is None else units.features.shape[1]
+        _check_head(head, units.n_classes, width)
         boundary = None if head is None else BoundaryDistance.fit(head)
-        if units.features is None or projection is None or len(units) < 2:
+        if units.features is None or width is None or projection is None or len(units) < 2:
             return cls(n_classes=units.n_classes, boundary=boundary)
-        width = units.features.shape[1]
-        if head is not None and np.shape(head.weight) != (units.n_classes, width):
-            raise InvalidInputError(
-                f"the last layer has weights of shape {np.shape(head.weight)}, expected ({units.n_classes}, {width}); "
-                "nothing was fitted. Pass the layer whose input is the traced feature."
-            )
         embedded = projection.embed(units.features)
         return cls(
             n_classes=units.n_classes,
@@ -287,6 +283,19 @@ class RiskScorer:
             gaussians=ClassGaussians.from_arrays(arrays),
             boundary=boundary,
             residual=PrincipalResidual.from_arrays(arrays),
+        )
+
+
+def _check_head(head: Head | None, n_classes: int, width: int | None) -> None:
+    """Refuse a layer that does not lead from the feature to the output."""
+    if head is None:
+        return
+    shape = np.shape(head.weight)
+    if len(shape) != 2 or shape != (n_classes, shape[1] if width is None else width):
+        expected = f"({n_classes}, {'width' if width is None else width})"
+        raise InvalidInputError(
+            f"the last layer has weights of shape {shape}, expected {expected}; nothing was fitted. "
+            "Pass the layer whose input is the traced feature."
         )
 
 

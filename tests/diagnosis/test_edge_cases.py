@@ -265,6 +265,12 @@ def test_probabilities_alone_lose_the_two_scores_of_the_last_layer():
     assert_allclose(column(fitted.risk_scores, "lmsp"), logsumexp(others, axis=1) - logits.max(axis=1), rtol=1e-5)
 
 
+def test_a_last_layer_that_is_not_finite_is_solved_for_instead():
+    masked = Head(weight=WORLD.head.weight, bias=np.where(np.arange(5) == 4, -np.inf, WORLD.head.bias))
+    reference = with_errors(60, 400)
+    assert_array_equal(fit(reference, head=masked).risk_scores, fit(reference, head=None).risk_scores)
+
+
 # --- features unavailable
 
 

@@ -380,6 +380,12 @@ def test_bad_reference_units_are_refused(changes, message):
         ReferenceUnits(**{**good, **changes})
 
 
+def test_a_head_of_other_classes_is_refused_without_features_too():
+    bare = select_bank(WORLD.units(50, "train", seed=1, features=False))
+    with pytest.raises(InvalidInputError, match="last layer"):
+        RiskScorer.fit(bare, head=Head(weight=np.zeros((4, 16)), bias=np.zeros(4)), projection=None)
+
+
 def test_a_head_of_another_width_is_refused():
     with pytest.raises(InvalidInputError, match="last layer"):
         fitted(head=Head(weight=np.zeros((5, 3)), bias=np.zeros(5)))
