@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,8 +45,12 @@ def main() -> None:
     DATA.write_text(json.dumps(rounded(document), indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def run() -> dict[str, Any]:
-    """Return everything that the pages show; the lake is that of `MLD_HOME`."""
+def run(*, with_stress: bool = True) -> dict[str, Any]:
+    """Return everything that the pages show; the lake is that of `MLD_HOME`.
+
+    Args:
+        with_stress: Whether to run the stress pass too, which takes most of the time.
+    """
     import torch
 
     from examples.demo.digits import load_digits, train
@@ -54,19 +59,23 @@ def run() -> dict[str, Any]:
     train_data, val_data, pool = load_digits()
     model = train(train_data)
     full = evaluate(model, "v1", train_data, val_data)
+    stressed = evaluate(model, "v1-stressed", train_data, val_data, stress=True) if with_stress else full
     return {
         "setup": {"train": len(train_data.labels), "reference": len(val_data.labels), "pool": len(pool.labels)},
         "reference": reference(full),
         "codes": codes(full),
         "examples": examples(full, val_data),
         "calibration": calibration(full),
-        "noise": noise(model, full, pool),
-        "limits": limits(model, full, train_data, val_data, pool),
+        "noise": noise(model, full, stressed, pool),
+        "stress": stress_outcome(stressed) if with_stress else None,
+        "limits": limits(model, (full, stressed), (train_data, val_data, pool)),
     }
 
 
-def evaluate(model: SmallNet, version: str, train_data: Digits, val_data: Digits) -> StoredResult:
-    """Trace both datasets, evaluate them, return the stored result."""
+def evaluate(
+    model: SmallNet, version: str, train_data: Digits, val_data: Digits, *, stress: bool = False
+) -> StoredResult:
+    """Trace both datasets, on request run a stress pass, evaluate, return the stored result."""
     import torch
 
     from mld_pipelines.evaluation import load_result
@@ -79,6 +88,8 @@ def evaluate(model: SmallNet, version: str, train_data: Digits, val_data: Digits
         for name, data in (("train", train_data), ("val", val_data)):
             tracer(torch.from_numpy(data.images), data.labels, data.ids, dataset_type=name)
     tracer.wait_for_save()
+    if stress:
+        tracer.stress(torch.from_numpy(val_data.images), val_data.labels, input_ids=val_data.ids, progress=False)
     tracer.close()
     result = Evaluator("digits", version).request_evaluation(f"digits_{version}")
     return load_result(Lake.open(), result.result_name)
@@ -166,24 +177,47 @@ def calibration(stored: StoredResult) -> list[dict[str, Any]]:
     return rows
 
 
-def noise(model: SmallNet, stored: StoredResult, pool: Digits) -> list[dict[str, Any]]:
-    """Windows of digits under more and more noise."""
+def noise(model: SmallNet, stored: StoredResult, stressed: StoredResult, pool: Digits) -> list[dict[str, Any]]:
+    """Windows of digits under more and more noise, by the result without and by the one with a stress pass."""
     rng = np.random.default_rng(SEED)
     rows = []
     for severity in SEVERITIES:
         chosen = rng.integers(0, len(pool.labels), WINDOW)
         noisy = pool.images[chosen] + 0.5 * severity * rng.normal(size=(WINDOW, 1, 8, 8))
-        row = window(model, stored, np.clip(noisy, 0, 1).astype(np.float32), pool.labels[chosen])
-        rows.append({"severity": severity, **row})
+        images, labels = np.clip(noisy, 0, 1).astype(np.float32), pool.labels[chosen]
+        row = window(model, stored, images, labels)
+        rows.append({"severity": severity, **row, "stressed": window(model, stressed, images, labels)})
     return rows
 
 
-def limits(
-    model: SmallNet, stored: StoredResult, train_data: Digits, val_data: Digits, pool: Digits
-) -> dict[str, dict[str, Any]]:
-    """The situations of docs/concepts/limits.md, each with the truth beside what the product says."""
+def stress_outcome(stored: StoredResult) -> dict[str, Any]:
+    """What the stress pass taught: weight, interval factor, errors by the family that was left out."""
     from mld_pipelines.evaluation import load_scorer
 
+    learnt = load_scorer(stored.lake, stored.result_name).window_map
+    if learnt is None:
+        raise RuntimeError("the stress pass left no window map; look at the warnings of the evaluation")
+    return {
+        "weight": learnt.blend_weight,
+        "width_factor": learnt.width_factor,
+        "sets": learnt.n_sets,
+        "families": {name: asdict(one) for name, one in learnt.family_errors.items()},
+    }
+
+
+def limits(
+    model: SmallNet, results: tuple[StoredResult, StoredResult], data: tuple[Digits, Digits, Digits]
+) -> dict[str, dict[str, Any]]:
+    """The situations of docs/concepts/limits.md, each with the truth beside what the product says.
+
+    Args:
+        model: The network.
+        results: Without and with a stress pass.
+        data: Training, validation and production digits.
+    """
+    from mld_pipelines.evaluation import load_scorer
+
+    (stored, stressed), (train_data, val_data, pool) = results, data
     rng = np.random.default_rng(SEED + 1)
     rows = rng.integers(0, len(pool.labels), WINDOW)
     images, labels = pool.images[rows], pool.labels[rows]
@@ -204,6 +238,10 @@ def limits(
         "small-reference": window(model, small, images, labels),
         "no-errors": window(model, spotless, images, labels),
     }
+    turned = np.ascontiguousarray(np.rot90(images, 1, axes=(2, 3)))
+    by_name["turned"]["stressed"] = window(model, stressed, turned, labels)
+    by_name["same"]["stressed"] = window(model, stressed, images, labels)
+    by_name["negative"]["stressed"] = window(model, stressed, (1.0 - images).astype(np.float32), labels)
     for name, result in (("small-reference", small), ("no-errors", spotless)):
         known = load_scorer(result.lake, result.result_name).window_reference
         by_name[name] |= {"n_ref": int(known.n_ref), "reference_errors": int(known.n_errors)}

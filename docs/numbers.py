@@ -184,4 +184,18 @@ def _peers(data: Data) -> str:
     return "\n".join(rows)
 
 
-_TABLES: dict[str, Callable[[Data], str]] = {"situations": _situations, "codes": _codes, "peers": _peers}
+def _families(data: Data) -> str:
+    form = _FORMS[".4"]
+    rows = [_head("family left out", "windows", "without the map", "half and half", "map alone")]
+    for name, one in data["digits"]["stress"]["families"].items():
+        errors = " | ".join(form(one[key]) for key in ("default", "half", "map"))
+        rows.append(f"| {'none: clean inputs' if name == 'clean' else name} | {one['n_windows']} | {errors} |")
+    return "\n".join(rows)
+
+
+_TABLES: dict[str, Callable[[Data], str]] = {
+    "situations": _situations,
+    "codes": _codes,
+    "peers": _peers,
+    "families": _families,
+}
