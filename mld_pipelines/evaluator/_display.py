@@ -15,7 +15,30 @@ _DECIMALS = 3
 
 
 class ResultFrame(pl.DataFrame):
-    """A polars DataFrame that prints as a plain aligned table; every other behaviour is polars'."""
+    """A polars DataFrame that prints as a plain aligned table; every other behaviour is polars'.
+
+    What narrows it down (`filter`, `select`, `sort`, `with_columns`, `drop`, `head`) gives a ResultFrame again.
+    """
+
+    def filter(self, *predicates: Any, **constraints: Any) -> ResultFrame:
+        """Return the rows that polars' `filter` keeps."""
+        return ResultFrame(super().filter(*predicates, **constraints))
+
+    def select(self, *exprs: Any, **named_exprs: Any) -> ResultFrame:
+        """Return the columns that polars' `select` makes."""
+        return ResultFrame(super().select(*exprs, **named_exprs))
+
+    def sort(self, by: Any, *more_by: Any, **options: Any) -> ResultFrame:
+        """Return the rows in the order of polars' `sort`."""
+        return ResultFrame(super().sort(by, *more_by, **options))
+
+    def with_columns(self, *exprs: Any, **named_exprs: Any) -> ResultFrame:
+        """Return the frame with the columns that polars' `with_columns` adds."""
+        return ResultFrame(super().with_columns(*exprs, **named_exprs))
+
+    def drop(self, *columns: Any, **options: Any) -> ResultFrame:
+        """Return the frame without the columns that polars' `drop` removes."""
+        return ResultFrame(super().drop(*columns, **options))
 
     def __str__(self) -> str:
         header = list(self.columns)

@@ -145,7 +145,9 @@ def _keys(frame: pl.DataFrame) -> list[str] | None:
 def _matrix(values: Any, name: str, *, width: int) -> NDArray[np.float32]:
     """Return a tensor, an array or nested lists as an (N, K) float32 matrix; an empty input has N = 0."""
     if hasattr(values, "detach"):
-        values = values.detach().float().cpu().numpy()
+        values = _from_tensor(values)
+    elif isinstance(values, (list, tuple)) and values and all(hasattr(value, "detach") for value in values):
+        values = [_from_tensor(value) for value in values]
     elif isinstance(values, (pl.Series, pl.DataFrame)):
         values = values.to_list() if isinstance(values, pl.Series) else values.to_numpy()
     try:
@@ -163,6 +165,10 @@ def _matrix(values: Any, name: str, *, width: int) -> NDArray[np.float32]:
             "the result of this model and the layer that was traced."
         )
     return array
+
+
+def _from_tensor(tensor: Any) -> Any:
+    return tensor.detach().float().cpu().numpy()
 
 
 def _lists(frame: pl.DataFrame, name: str, *, width: int) -> NDArray[np.float32]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import polars as pl
 
 from mld_pipelines.diagnosis import SCORE_NAMES
@@ -75,12 +76,12 @@ def order_units(frame: pl.DataFrame, order: str, limit: int | None) -> pl.DataFr
     """
     if order not in ORDERS:
         raise InvalidInputError(f"unknown order {order!r}; these exist: {', '.join(ORDERS)}.")
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, (int, np.integer)) or limit < 0):
         raise InvalidInputError(f"limit must be a non-negative integer or None, got {limit!r}.")
     column, descending = ORDERS[order]
     ties = [name for name in _KEY if name != column]
     ordered = frame.sort(column, *ties, descending=[descending] + [False] * len(ties), nulls_last=True)
-    return ordered if limit is None else ordered.head(limit)
+    return ordered if limit is None else ordered.head(int(limit))
 
 
 def sample_frame(
@@ -116,8 +117,12 @@ def _uris(stored: StoredResult, chosen: pl.DataFrame) -> pl.DataFrame:
     ).select(pl.col("dataset_type").alias("dataset"), "n_epoch", "input_id", "input_uri")
     found = [keys.join(traced, on=_KEY, how="inner", nulls_equal=True)]
     if PRODUCTION in chosen["dataset"]:
-        logged = stored.lake.scan(LANDING_INFERENCES, model_key=stored.model_key).select(
-            pl.col("request_id").alias("input_id"), "input_uri"
+        logged = (
+            stored.lake.scan(LANDING_INFERENCES, model_key=stored.model_key)
+            .sort("event_at", "stream_id", "seq", "row")
+            .select(pl.col("request_id").alias("input_id"), "input_uri")
+            .drop_nulls("input_uri")
+            .unique("input_id", keep="last")
         )
         found.append(keys.filter(pl.col("dataset") == PRODUCTION).join(logged, on="input_id", how="inner"))
     return pl.concat(found).drop_nulls("input_uri").unique(_KEY, keep="last", maintain_order=True).collect()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import polars as pl
 import pytest
@@ -9,6 +10,9 @@ from mld_pipelines.evaluator import Evaluator, Result, ResultFrame
 from mld_pipelines.exceptions import InvalidInputError, MissingDependencyError
 from mld_pipelines.lake import Lake
 from tests.support.traced import write_trace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 METRICS = [
     "dataset", "counts", "accuracy", "auroc", "auprc", "net_entropy_loss", "net_entropy", "error_proba_auroc",
@@ -174,6 +178,24 @@ def test_to_pandas_without_pandas_says_what_to_install(result: Result, monkeypat
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(MissingDependencyError, match="pip install pandas"):
         result.get_issues().to_pandas()
+
+
+@pytest.mark.platform
+@pytest.mark.parametrize(
+    "narrow",
+    [
+        lambda frame: frame.filter(pl.col("counts") > 0),
+        lambda frame: frame.sort("counts", descending=True),
+        lambda frame: frame.select("dataset", "counts"),
+        lambda frame: frame.with_columns(half=pl.col("counts") / 2),
+        lambda frame: frame.drop("accuracy"),
+        lambda frame: frame.head(1),
+    ],
+)
+def test_a_narrowed_frame_still_reaches_pandas(result: Result, narrow: Callable[[ResultFrame], ResultFrame]) -> None:
+    narrowed = narrow(result.metrics_summary())
+    assert isinstance(narrowed, ResultFrame)
+    assert narrowed.to_pandas()["counts"].to_list() == narrowed["counts"].to_list()
 
 
 @pytest.mark.platform

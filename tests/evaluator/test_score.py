@@ -85,6 +85,7 @@ def test_arrays_lists_tensors_and_rows_score_alike(
     assert result.score(features=features.tolist(), logits=logits.tolist()).equals(expected)
     tensors = torch.tensor(features, requires_grad=True), torch.tensor(logits, dtype=torch.float64)
     assert result.score(features=tensors[0], logits=tensors[1]).equals(expected)
+    assert result.score(features=list(tensors[0]), logits=list(tensors[1])).equals(expected)
     rows = result.score(rows=logged)
     assert rows.drop(name for name in rows.columns if name not in expected.columns).equals(expected)
     assert rows["request_id"].to_list() == logged["request_id"].to_list()
