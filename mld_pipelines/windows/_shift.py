@@ -43,7 +43,9 @@ _STEP = 2.0**-20
 
 
 def shift_columns(state: StressWindowState) -> dict[str, Any]:
-    """Return the columns of some units' sums, real ones on the grid."""
+    """Return the columns of some units' sums, real ones on the grid; nulls where the sums are no numbers."""
+    if not np.isfinite(state.sum_stressed_proba):
+        return dict.fromkeys(_ATTRIBUTES)
     rounded = {}
     for column, attribute in _ATTRIBUTES.items():
         value = np.asarray(getattr(state, attribute))

@@ -17,14 +17,18 @@ from mld_pipelines.diagnosis import (
     Policy,
     ProductionScorer,
     ScoredUnits,
+    StressWindowState,
     WindowReference,
+    estimate_stressed_window,
     fit_codebook,
     fit_estimator,
+    fit_window_map,
     select_bank,
 )
 from mld_pipelines.diagnosis._categories import RECESSIVE
 from mld_pipelines.exceptions import InvalidInputError
 from tests.support.estimation import World
+from tests.support.stressing import stress
 
 WORLD = World(spread=1.2)
 TRAIN = WORLD.units(400, "train", seed=1)
@@ -257,3 +261,84 @@ def test_inputs_are_left_alone():
     SCORER.score(logits=logits, features=features)
     np.testing.assert_array_equal(logits, before[0])
     np.testing.assert_array_equal(features, before[1])
+
+
+# windows
+
+
+def mapped() -> ProductionScorer:
+    """A scorer with a stress map, without codes."""
+    reference = WORLD.units(600, "val", seed=2)
+    bank = select_bank(TRAIN)
+    fit = fit_estimator(reference, bank=bank, head=WORLD.head)
+    window_map = fit_window_map(fit, reference, stress(WORLD, reference), bank=bank, stress_version="s")
+    return replace(
+        make(codes=False), estimator=fit.estimator, window_reference=fit.window_reference, window_map=window_map
+    )
+
+
+@pytest.fixture(scope="module")
+def with_map() -> ProductionScorer:
+    return mapped()
+
+
+def stress_state(scorer: ProductionScorer, scored: ScoredUnits, rows: slice = slice(None)) -> StressWindowState:
+    return scorer.stress_state(
+        error_proba=scored.error_proba[rows],
+        risk_scores=scored.risk_scores[rows],
+        logits=TRAFFIC.logits[rows],
+        features=TRAFFIC.features[rows],
+    )
+
+
+def test_a_window_state_counts_scored_units_and_their_codes():
+    state = SCORER.window_state(WHOLE)
+    assert (state.n, state.n_invalid) == (300, 0)
+    assert state.sum_error_proba == pytest.approx(float(WHOLE.error_proba.astype(np.float64).sum()))
+    assert state.n_unseen == WHOLE.error_code.count("UNSEEN")
+    assert sum(state.code_counts) == 300 - state.n_unseen
+    assert state.code_counts[0] == WHOLE.error_code.count(SCORER.codebook.names[0])
+
+
+def test_without_a_codebook_a_window_state_has_no_codes():
+    scorer = make(codes=False)
+    assert scorer.window_state(score(scorer=scorer)).code_counts == ()
+
+
+def test_without_a_map_there_is_no_stress_state():
+    assert stress_state(SCORER, WHOLE).n == 0
+
+
+def test_stress_states_of_parts_add_up_to_that_of_the_whole(with_map, monkeypatch):
+    scored = score(scorer=with_map)
+    whole = stress_state(with_map, scored)
+    parts = stress_state(with_map, scored, slice(0, 110)) + stress_state(with_map, scored, slice(110, None))
+    monkeypatch.setattr("mld_pipelines.diagnosis._scorer.CHUNK_UNITS", 37)
+    pieces = stress_state(with_map, scored)
+    assert whole.n == parts.n == pieces.n == 300
+    for name, value in whole.to_dict().items():
+        np.testing.assert_allclose(getattr(parts, name), value, rtol=1e-9, atol=1e-9, err_msg=name)
+        np.testing.assert_allclose(getattr(pieces, name), value, rtol=1e-9, atol=1e-9, err_msg=name)
+
+
+def test_units_that_were_not_scored_are_in_neither_state(with_map):
+    logits = TRAFFIC.logits.copy()
+    logits[::3] = np.nan
+    scored = score(scorer=with_map, logits=logits)
+    state = with_map.stress_state(
+        error_proba=scored.error_proba, risk_scores=scored.risk_scores, logits=logits, features=TRAFFIC.features
+    )
+    assert state.n == with_map.window_state(scored).n == 200
+
+
+def test_states_of_scored_units_give_the_estimate_of_the_map(with_map):
+    scored = score(scorer=with_map)
+    estimate = estimate_stressed_window(
+        with_map.window_state(scored),
+        stress_state(with_map, scored),
+        reference=with_map.window_reference,
+        window_map=with_map.window_map,
+    )
+    assert estimate.n == 300
+    assert "not verified under shift" not in estimate.badges
+    assert 0.0 <= estimate.low <= estimate.error_rate <= estimate.high <= 1.0
