@@ -1,10 +1,15 @@
-"""Factories for `mld models register`: a model and a dataset that workers of a trace run build for themselves.
+"""Factories for `mld models register`: a model and a dataset that workers build for themselves.
 
 Register both, then trace one over the other, here or from the job `trace_model` in the Dagster UI:
 
 * `mld models register digits examples.registered:digits_model --version-name v1`
 * `mld models register digits-val examples.registered:digits_dataset --dataset --params '{"part": "val"}'`
 * `mld trace run digits digits-val --dataset-type val`
+
+The platform then runs the model on corrupted copies of these digits; by hand:
+
+* `mld stress cost digits@v1`
+* `mld stress run digits@v1`
 """
 
 from __future__ import annotations
