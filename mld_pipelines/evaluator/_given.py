@@ -151,8 +151,11 @@ def _matrix(values: Any, name: str, *, width: int) -> NDArray[np.float32]:
     elif isinstance(values, (pl.Series, pl.DataFrame)):
         values = values.to_list() if isinstance(values, pl.Series) else values.to_numpy()
     try:
+        raw = np.asarray(values)
+        if np.iscomplexobj(raw):
+            raise TypeError("they are complex")
         with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which is not scored but counted
-            array = np.asarray(values, dtype=np.float32)
+            array = np.asarray(raw, dtype=np.float32)
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidInputError(
             f"{name} cannot be read as numbers of shape (units, {width}): {error}; nothing was scored."
@@ -188,6 +191,11 @@ def _lists(frame: pl.DataFrame, name: str, *, width: int) -> NDArray[np.float32]
             f"column {name!r} holds vectors of {', '.join(map(str, found))} values, the result was made with {width}; "
             "nothing was scored. Use the result of this model and the layer that was traced."
         )
-    flat = column.drop_nulls().explode().cast(pl.Float32).to_numpy()
+    try:
+        flat = column.drop_nulls().explode().cast(pl.Float32).to_numpy()
+    except pl.exceptions.PolarsError as error:
+        raise InvalidInputError(
+            f"column {name!r} holds {column.dtype}, not lists of numbers; nothing was scored."
+        ) from error
     matrix[known.to_numpy()] = flat.reshape(-1, width)
     return matrix

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -308,7 +309,11 @@ class Result(ResultExport):
 def _listed(names: str | Sequence[str] | None) -> list[str]:
     if names is None:
         return []
-    return [names] if isinstance(names, str) else list(names)
+    if isinstance(names, str):
+        return [names]
+    if isinstance(names, Iterable):
+        return list(names)
+    raise InvalidInputError(f"expected a name or several, got {names!r}; nothing was looked up.")
 
 
 def _check_known(what: str, wanted: Sequence[str], known: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -170,10 +171,12 @@ def compare_paired(
     n = len(labels)
     if not n:
         raise InvalidInputError("two models cannot be compared on no unit.")
-    if n_boot < 100:
-        raise InvalidInputError(f"n_boot is {n_boot}; percentiles need at least 100 resamples.")
-    if not 0.5 < level < 1.0:
-        raise InvalidInputError(f"level is {level}; it must lie between 0.5 and 1.")
+    if not isinstance(n_boot, Integral) or n_boot < 100:
+        raise InvalidInputError(f"n_boot is {n_boot!r}; percentiles need a whole number of at least 100 resamples.")
+    if not isinstance(seed, Integral) or seed < 0:
+        raise InvalidInputError(f"seed is {seed!r}; it must be a whole number of at least 0.")
+    if not isinstance(level, Real) or not 0.5 < level < 1.0:
+        raise InvalidInputError(f"level is {level!r}; it must lie between 0.5 and 1.")
     draws = n_boot if n >= MIN_UNITS_FOR_BOOTSTRAP else 0
     values = resample(_statistics(labels, before, after), n, n_boot=draws, seed=seed)
     rest = [_bootstrapped(name, n, *values[name], level=level) for name in PAIRED_METRICS if name in values]

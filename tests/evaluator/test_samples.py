@@ -111,6 +111,7 @@ def test_reasons_print_as_sentences(result: Result) -> None:
     ("arguments", "message"),
     [
         ({"error_code": "E999"}, "'E999'; these exist: E001"),
+        ({"error_code": 3}, "a name or several, got 3"),
         ({"category": "bad"}, "'bad'; these exist: stable_coverage"),
         ({"dataset": "test"}, "'test'; these exist: train, val"),
         ({"order": "random"}, "'random'; these exist: typical"),

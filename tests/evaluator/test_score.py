@@ -141,6 +141,7 @@ def test_traced_rows_are_not_their_own_neighbours(endpoint: str, result: Result)
         ({"probabilities": np.full((300, 4), 0.25)}, "exactly one of logits and probabilities"),
         ({"rows": pl.DataFrame()}, "either rows or arrays"),
         ({"logits": [["a", "b", "c", "d"]]}, "cannot be read as numbers"),
+        ({"logits": np.zeros((300, 4), dtype=complex)}, "complex"),
         ({"logits": [[1.0, 2.0], [1.0]]}, "cannot be read as numbers"),
     ],
 )
@@ -244,6 +245,10 @@ def test_rows_without_vectors_are_null(result: Result, logged: pl.DataFrame) -> 
         (pl.DataFrame({"fingerprint": [FINGERPRINT], "x": [1]}), "neither a column logits nor probs"),
         (pl.DataFrame({"fingerprint": [FINGERPRINT], "logits": [[1.0, 2.0]], "feature": [[0.0] * 6]}), "vectors of 2"),
         (pl.DataFrame({"fingerprint": [FINGERPRINT], "logits": [1.0], "feature": [[0.0] * 6]}), "not lists"),
+        (
+            pl.DataFrame({"fingerprint": [FINGERPRINT], "logits": [["a"] * 4], "feature": [[0.0] * 6]}),
+            "not lists of num",
+        ),
         ("rows", "got str"),
         (5, "got int"),
     ],

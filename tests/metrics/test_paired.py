@@ -227,7 +227,15 @@ def test_without_error_probabilities_their_metrics_are_left_out():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"), [({"n_boot": 10}, "at least 100"), ({"level": 0.3}, "0.3"), ({"level": 1.0}, "1.0")]
+    ("arguments", "message"),
+    [
+        ({"n_boot": 10}, "at least 100"),
+        ({"n_boot": 100.5}, "whole number"),
+        ({"seed": -1}, "-1"),
+        ({"level": 0.3}, "0.3"),
+        ({"level": 1.0}, "1.0"),
+        ({"level": "high"}, "'high'"),
+    ],
 )
 def test_numbers_out_of_range_are_refused(arguments, message):
     labels = labels_of(50)
