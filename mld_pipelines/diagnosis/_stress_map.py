@@ -60,7 +60,7 @@ class WindowMap:
     """What a stress pass taught about windows of one result.
 
     Attributes:
-        ridge: Map from the 29 columns to the logit of the error rate.
+        ridge: Map from the 32 columns to the logit of the error rate.
         stressed_model: Error probability of a unit, fitted on stressed copies as well (EPv).
         baseline: Scores and features of the reference.
         blend_weight: β, weight of the map in the published estimate: 0, ½ or 1.

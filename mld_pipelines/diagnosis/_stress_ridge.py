@@ -1,4 +1,4 @@
-"""Ridge regression of a window's error logit with non-negative weights, pulled to the identity on its base column."""
+"""Ridge regression of a window's error logit, most weights non-negative, pulled to the identity on its base column."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mld_pipelines.diagnosis._stress_columns import COLUMNS, clipped_logit
+from mld_pipelines.diagnosis._stress_columns import COLUMNS, MONOTONE_COLUMNS, clipped_logit
 from mld_pipelines.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
@@ -33,11 +33,11 @@ class WindowRidge:
 
     Attributes:
         intercept: w0.
-        weights: `(29,)`, ≥ 0; 0 for columns that were dropped.
-        low: Lower clip bounds, `(29,)`.
-        high: Upper clip bounds, `(29,)`.
-        mean: Of the clipped training columns, `(29,)`.
-        scale: Their standard deviations, 1 for dropped columns, `(29,)`.
+        weights: `(32,)`, ≥ 0 but for the signed columns; 0 for columns that were dropped.
+        low: Lower clip bounds, `(32,)`.
+        high: Upper clip bounds, `(32,)`.
+        mean: Of the clipped training columns, `(32,)`.
+        scale: Their standard deviations, 1 for dropped columns, `(32,)`.
     """
 
     intercept: float
@@ -48,12 +48,12 @@ class WindowRidge:
     scale: NDArray[np.float64]
 
     def log_odds(self, columns: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Logit of the error rate of each window, `(N, 29) → (N,)`.
+        """Logit of the error rate of each window, `(N, 32) → (N,)`.
 
         Raises:
             InvalidInputError: A window lacks a column that the map uses.
         """
-        used = self.weights > 0.0
+        used = self.weights != 0.0
         lacking = np.flatnonzero(used & np.isnan(columns).any(axis=0))
         if len(lacking):
             raise InvalidInputError(
@@ -77,12 +77,12 @@ class WindowRidge:
 
 
 def fit_ridge(columns: NDArray[np.float64], error_rates: NDArray[np.float64]) -> WindowRidge:
-    """Minimise `‖lg(B) − w0 − Xw‖² + 3·N/k·‖w − w_id‖²` subject to `w ≥ 0`, X the k columns that vary.
+    """Minimise `‖lg(B) − w0 − Xw‖² + 3·N/k·‖w − w_id‖²`, X the k columns that vary, `w ≥ 0` but for signed ones.
 
     `w_id` holds the standard deviation of the base column, column 0, and zeros: without evidence the map returns it.
 
     Args:
-        columns: `(N, 29)`; a column with NaN or without variation is dropped.
+        columns: `(N, 32)`; a column with NaN or without variation is dropped.
         error_rates: Realised error rate of each window, `(N,)`.
     """
     from scipy.optimize import lsq_linear
@@ -106,9 +106,9 @@ def fit_ridge(columns: NDArray[np.float64], error_rates: NDArray[np.float64]) ->
         ]
     )
     target = np.concatenate([clipped_logit(error_rates), root * identity])
-    bounds = (np.concatenate([[-np.inf], np.zeros(len(kept))]), np.inf)
+    bounds = (np.concatenate([[-np.inf], np.where(kept < MONOTONE_COLUMNS, 0.0, -np.inf)]), np.inf)
     # BVLS, an active-set method, ends at the exact minimum; the interior method stops near it.
     solution = lsq_linear(rows, target, bounds=bounds, method="bvls").x
     weights = np.zeros(columns.shape[1])
-    weights[kept] = np.maximum(solution[1:], 0.0)
+    weights[kept] = np.where(kept < MONOTONE_COLUMNS, np.maximum(solution[1:], 0.0), solution[1:])
     return WindowRidge(float(solution[0]), weights, low, high, mean, np.where(usable, spread, 1.0))

@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import minimize, nnls
 from scipy.special import expit, logit
 
-from mld_pipelines.diagnosis._stress_columns import COLUMNS
+from mld_pipelines.diagnosis._stress_columns import COLUMNS, MONOTONE_COLUMNS
 from mld_pipelines.diagnosis._stress_ridge import fit_ridge
 from mld_pipelines.exceptions import InvalidInputError
 
@@ -71,6 +71,17 @@ def test_without_further_evidence_the_map_is_its_base_column():
     table[:, 0] = RNG.normal(-2, 0.8, 4000)
     got = fit_ridge(table, expit(table[:, 0])).log_odds(table)
     assert_allclose(got, table[:, 0], atol=0.1)
+
+
+def test_only_the_directions_of_a_feature_shift_may_count_against_an_error():
+    """A column that falls with the error rate is used if it is signed, and ignored if it is not."""
+    falling = -LATENT + RNG.normal(0, 0.1, N)
+    for column, is_used in ((5, False), (len(COLUMNS) - 1, True)):
+        table = RNG.normal(size=(N, len(COLUMNS)))
+        table[:, column] = falling
+        weights = fit_ridge(table, expit(LATENT)).weights
+        assert (weights[column] < -0.1) == is_used
+        assert (weights[:MONOTONE_COLUMNS] >= 0.0).all()
 
 
 def test_a_window_beyond_the_training_range_is_treated_as_its_edge():

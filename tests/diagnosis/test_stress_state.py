@@ -1,4 +1,4 @@
-"""Sums of a window and the 29 columns made of them, against formulas on the raw rows."""
+"""Sums of a window and the 32 columns made of them, against formulas on the raw rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scipy.special import expit as scipy_expit
 from scipy.special import logit
 
 from mld_pipelines.diagnosis import Opinions, StressWindowState, WindowBaseline, WindowState, WindowUnits
-from mld_pipelines.diagnosis._stress_columns import COLUMNS, clipped_logit, expit, window_columns
+from mld_pipelines.diagnosis._stress_columns import COLUMNS, MONOTONE_COLUMNS, clipped_logit, expit, window_columns
 from mld_pipelines.diagnosis._stress_state import stress_window_state
 from mld_pipelines.exceptions import InvalidInputError
 
@@ -48,8 +48,8 @@ def columns(state: StressWindowState = STATE, **changes: object) -> dict[str, fl
     return dict(zip(COLUMNS, values, strict=True))
 
 
-def test_there_are_29_columns_with_names():
-    assert len(COLUMNS) == len(set(COLUMNS)) == 29
+def test_there_are_32_columns_with_names():
+    assert len(COLUMNS) == len(set(COLUMNS)) == 32
     assert COLUMNS[0] == "stressed_ep"
 
 
@@ -77,6 +77,16 @@ def test_feature_columns_compare_means_and_spreads_of_living_features():
     ratio = np.log(ours.std(axis=0) / theirs.std(axis=0) + 1e-3)
     assert columns()["feature_shift"] == pytest.approx(np.log(np.sqrt((z**2).mean()) + 0.02), rel=1e-6)
     assert columns()["feature_spread"] == pytest.approx(np.log(np.abs(ratio).mean() + 0.02), rel=1e-6)
+
+
+def test_the_last_three_columns_tell_the_direction_of_a_feature_shift():
+    lives = [0, 2, 3, 4, 5]
+    ours, theirs = (units.features[:, lives].astype(np.float64) for units in (WINDOW, REFERENCE))
+    z = (ours - theirs.mean(axis=0)) / theirs.std(axis=0)
+    assert columns()["feature_mean"] == pytest.approx(z.mean(), rel=1e-6)
+    assert columns()["feature_gain"] == pytest.approx(np.log(z.std(axis=0) + 1e-3).mean(), rel=1e-5)
+    assert columns()["feature_energy"] == pytest.approx(np.log((z**2).mean() + 1e-3), rel=1e-6)
+    assert COLUMNS[MONOTONE_COLUMNS:] == ("feature_mean", "feature_gain", "feature_energy")
 
 
 def test_score_columns_are_mean_z_and_root_tail_shares():
