@@ -7,6 +7,7 @@ __all__ = [
     "FEW_ERRORS",
     "FEW_UNITS",
     "FEW_WINDOW_UNITS",
+    "MANY_TIES",
     "NOT_VERIFIED_UNDER_SHIFT",
     "NO_ERRORS",
     "NO_FEATURES",
@@ -21,6 +22,7 @@ NO_SUCCESSES = "no successes seen"
 FEW_ERRORS = "few errors"
 FEW_UNITS = "few units"
 FEW_WINDOW_UNITS = "few units in the window"
+MANY_TIES = "many units share one error probability"
 ONE_CLASS = "one predicted class"
 NO_FEATURES = "no features"
 ONLY_CONFIDENCE = "only the confidence varies"

@@ -158,6 +158,7 @@ def _fit_ordered(
     window = fit_window_reference(
         reference,
         fitted.error_proba,
+        in_use=fitted.model.probability(scores),
         code_rates=None if coded is None else coded.rates.rates,
         unseen_ref=None if coded is None else coded.unseen_ref,
         is_coarse=_badges.FEW_UNITS in badges or _badges.ONE_CLASS in badges,

@@ -30,6 +30,9 @@ KIND = "window"
 FORMAT_VERSION = 1
 #: q, the interval's half-width in units of s at 90 % (docs/method.md#interval).
 WIDTH_FACTOR = 2.0
+#: Distance of the share above the threshold from r0 that only ties explain: without them it was at most 0.05·r0
+#: (22 references of 150 to 2,000 units, r0 0.06 to 0.67).
+TIE_FLOOR, TIE_SHARE = 0.02, 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -43,6 +46,7 @@ class WindowReference:
         threshold_mc: Tempered confidence undercut by a share r0 of the reference.
         temperature: Minimiser of the reference's negative log-likelihood.
         is_coarse: Fewer than 60 units or one predicted class: no interval below ±0.15.
+        is_tied: So many units share one error probability that no threshold is exceeded by a share r0.
         unseen_ref: Cross-fitted UNSEEN share, None without a codebook.
         code_rates: Smoothed error rate per code, `(C,)`; empty without a codebook.
         width_factor: q at 90 %; a stress pass may raise it.
@@ -55,6 +59,7 @@ class WindowReference:
     threshold_mc: float
     temperature: float
     is_coarse: bool = False
+    is_tied: bool = False
     unseen_ref: float | None = None
     code_rates: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     width_factor: float = WIDTH_FACTOR
@@ -135,6 +140,7 @@ def fit_window_reference(
     reference: ReferenceUnits,
     error_proba: NDArray[np.float64],
     *,
+    in_use: NDArray[np.float64] | None = None,
     code_rates: NDArray[np.float64] | None = None,
     unseen_ref: float | None = None,
     is_coarse: bool = False,
@@ -144,20 +150,29 @@ def fit_window_reference(
     Args:
         reference: The units, in an order unrelated to their content (the temperature uses the first 20,000).
         error_proba: Their cross-fitted error probabilities, `(N,)`.
+        in_use: Their error probabilities under the model that scores production, `(N,)`; None skips the check for
+            ties.
         code_rates: Smoothed error rate per code.
         unseen_ref: Cross-fitted UNSEEN share.
         is_coarse: Fewer than 60 units or one predicted class.
     """
     rate = float(reference.errors.mean())
+    # Values as a table holds them: where many units tie, rounding would put all of them on one side of a threshold.
+    error_proba = _as_stored(error_proba)
     temperature = fit_temperature(reference)
-    confidence = tempered_confidence(temperature, logits=reference.logits, probabilities=reference.probabilities)
+    confidence = _as_stored(
+        tempered_confidence(temperature, logits=reference.logits, probabilities=reference.probabilities)
+    )
+    threshold = float(np.quantile(error_proba, 1.0 - rate))
+    above = rate if in_use is None else float((_as_stored(in_use) > threshold).mean())
     return WindowReference(
         n_ref=len(reference),
         n_errors=int(reference.errors.sum()),
-        threshold_ep=float(np.quantile(error_proba, 1.0 - rate)),
+        threshold_ep=threshold,
         threshold_mc=float(np.quantile(confidence, rate)),
         temperature=temperature,
         is_coarse=is_coarse,
+        is_tied=abs(above - rate) > TIE_FLOOR + TIE_SHARE * rate,
         unseen_ref=unseen_ref,
         code_rates=np.empty(0) if code_rates is None else code_rates,
     )
@@ -181,8 +196,7 @@ def window_state(
     Raises:
         InvalidInputError: Lengths disagree or a code is outside the codebook.
     """
-    proba = np.asarray(error_proba, dtype=np.float64)
-    tempered = np.asarray(confidence, dtype=np.float64)
+    proba, tempered = _as_stored(error_proba), _as_stored(confidence)
     if proba.shape != tempered.shape or (codes is not None and np.shape(codes) != proba.shape):
         raise InvalidInputError("error_proba, confidence and codes differ in length; no window was made.")
     valid = np.isfinite(proba)
@@ -204,3 +218,8 @@ def window_state(
         n_invalid=int((~valid).sum()),
         code_counts=tuple(int(count) for count in counts),
     )
+
+
+def _as_stored(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Values rounded to float32, in float64."""
+    return np.asarray(values, dtype=np.float32).astype(np.float64)

@@ -81,7 +81,8 @@ class WindowEstimate:
 def estimate_window(state: WindowState, reference: WindowReference, *, level: float = 0.9) -> WindowEstimate:
     """Estimate a window's error rate: `max(mean EP, ATC-EP)`, with an interval (docs/method.md#window).
 
-    With fewer than 50 reference errors, or 50 units in the window, the mean error probability stands alone.
+    With fewer than 50 reference errors or 50 units in the window, or if too many reference units tie, the mean error
+    probability stands alone.
 
     Args:
         state: The window, or the sum of several.
@@ -138,7 +139,7 @@ def combine_opinions(opinions: Opinions, state: WindowState, reference: WindowRe
     if reference.n_errors == reference.n_ref:  # mirrored prior mode: nothing right has been seen
         rate = (reference.n_ref + 0.5) / (reference.n_ref + 1.0)
         return rate, abs(opinions.mean_ep - opinions.atc_mc)
-    if reference.n_errors < MIN_ERRORS_FOR_ATC or state.n < MIN_UNITS_FOR_ATC:
+    if reference.n_errors < MIN_ERRORS_FOR_ATC or state.n < MIN_UNITS_FOR_ATC or reference.is_tied:
         return opinions.mean_ep, abs(opinions.mean_ep - opinions.atc_mc)
     three = (opinions.mean_ep, opinions.atc_ep, opinions.atc_mc)
     return max(opinions.mean_ep, opinions.atc_ep), max(three) - min(three)
@@ -182,6 +183,7 @@ def _window_badges(state: WindowState, reference: WindowReference) -> tuple[str,
         _badges.NO_ERRORS: reference.n_errors == 0,
         _badges.NO_SUCCESSES: reference.n_errors == reference.n_ref,
         _badges.FEW_ERRORS: 0 < reference.n_errors < MIN_ERRORS_FOR_ATC,
+        _badges.MANY_TIES: reference.is_tied and reference.n_errors >= MIN_ERRORS_FOR_ATC,
         _badges.FEW_WINDOW_UNITS: state.n < MIN_UNITS_FOR_ATC,
         _badges.NOT_VERIFIED_UNDER_SHIFT: reference.stress_version is None,
     }

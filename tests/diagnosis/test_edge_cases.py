@@ -311,6 +311,28 @@ def test_label_shift_alone_needs_no_branch_of_its_own():
     assert np.mean(off) < 0.6 * np.mean(reference_off)
 
 
+# --- few distinct outputs
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_outputs_of_two_values_are_estimated_by_the_mean_for_want_of_a_threshold(seed):
+    """Every second unit ties: ATC would put all of them, or none, above its threshold (0.50 instead of 0.28)."""
+    rng = np.random.default_rng(seed)
+    one = rng.normal(size=3)
+    logits = np.where(np.arange(400)[:, None] % 2, one, np.roll(one, 1)).astype(np.float32)
+    top = logits.argmax(axis=1)
+    reference = ReferenceUnits(
+        labels=np.where(rng.random(400) < 0.7, top, (top + 1) % 3),
+        keys=[f"val/{row}" for row in range(400)],
+        logits=logits,
+        features=np.ones((400, 3), dtype=np.float32),
+    )
+    scorer, _ = fitted_scorer(reference)
+    estimate = judged(scorer, reference)
+    assert estimate.error_rate == pytest.approx(reference.errors.mean(), abs=0.01)
+    assert "many units share one error probability" in estimate.badges
+
+
 # --- small windows
 
 

@@ -256,6 +256,29 @@ def test_thresholds_are_exceeded_by_a_share_r0_of_the_reference():
     assert np.mean(confidence < fitted.threshold_mc) == pytest.approx(r0, abs=1 / len(UNITS))
 
 
+@pytest.mark.parametrize("value", [0.1, 0.3, 0.7])
+def test_a_unit_that_ties_with_the_threshold_is_on_the_same_side_in_either_precision(value):
+    """float32(0.3) > 0.3 and float32(0.7) < 0.7: a threshold in float64 would split what ties."""
+    fitted = fit_window_reference(UNITS, np.full(len(UNITS), value))
+    for dtype in (np.float32, np.float64):
+        proba = np.full(20, value, dtype=dtype)
+        assert window_state(fitted, error_proba=proba, confidence=np.ones(20)).n_above_ep == 0
+
+
+def test_ties_are_found_by_the_share_above_the_threshold():
+    spread = np.random.default_rng(0).random(len(UNITS))
+    assert not fit_window_reference(UNITS, spread, in_use=spread).is_tied
+    assert fit_window_reference(UNITS, spread, in_use=np.full(len(UNITS), 1.0)).is_tied
+    assert fit_window_reference(UNITS, spread, in_use=np.zeros(len(UNITS))).is_tied
+
+
+def test_with_ties_the_mean_stands_alone_and_says_so():
+    estimate = estimate_window(state(), reference(is_tied=True))
+    assert estimate.error_rate == pytest.approx(0.15)
+    assert estimate.high == pytest.approx(0.15 + half_width(0.15, 0.03))
+    assert "many units share one error probability" in estimate.badges
+
+
 def test_reference_round_trips_bit_for_bit():
     original = reference(threshold_ep=0.1 + 0.2, stress_version="1")
     data = original.to_bytes()
