@@ -120,7 +120,7 @@ def outputs_of(name: str, protocol: Protocol) -> ModelOutputs:
     arrays["seconds"] = np.array(time.process_time() - began)
     _CACHE.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part.npz")
-    np.savez(part, **arrays)
+    np.savez(part, allow_pickle=False, **arrays)
     part.replace(path)
     return _unpack(name, arrays)
 

@@ -134,7 +134,7 @@ def _train_small(network: Network, inputs: torch.Tensor, labels: torch.Tensor, *
             rows = order[start : start + _BATCH]
             loss = functional.cross_entropy(network(inputs[rows]), labels[rows])
             optimiser.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimiser.step()
 
 
@@ -150,7 +150,7 @@ def _train_photographs(network: Network, inputs: torch.Tensor, labels: torch.Ten
             rows = order[start : start + 2 * _BATCH]
             loss = functional.cross_entropy(network(_augmented(inputs[rows])), labels[rows])
             optimiser.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimiser.step()
             schedule.step()
 

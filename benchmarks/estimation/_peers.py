@@ -35,7 +35,8 @@ def log_odds_of_error(logits: NDArray[np.floating]) -> Floats:
     """`ln(1 − max P) − ln max P` from sums of powers, so that a confidence near 1 keeps its digits."""
     ordered = np.sort(logits.astype(np.float64), axis=1)
     others = np.exp(ordered[:, :-1] - ordered[:, -1:]).sum(axis=1)
-    return np.log(np.maximum(others, 1e-300))
+    log_odds: Floats = np.log(np.maximum(others, 1e-300))
+    return log_odds
 
 
 @dataclass(eq=False)
