@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from docs.pictures import SITUATIONS
+from docs.pictures import PEERS, SITUATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MISSING", "fill", "load"]
 
-FOLDER = Path(__file__).resolve().parent / "data"
+DIGITS = Path(__file__).resolve().parent / "data" / "digits.json"
+BENCHMARK = Path(__file__).resolve().parent / "estimation.json"
 MISSING = "*not measured yet*"
 
 _NUMBER = re.compile(r'(<span data-n="(?P<path>[\w.]+) (?P<form>\S+)">).*?(</span>)')
@@ -39,10 +40,10 @@ _FORMS: dict[str, Callable[[float], str]] = {
 
 def load() -> dict[str, Any]:
     """Return what is stored: the run on digits, and the benchmark of the estimate as far as it has been measured."""
-    stored = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.json"))}
-    digits = stored["digits"]
+    digits = json.loads(DIGITS.read_text(encoding="utf-8"))
     missed = [one for one in digits["limits"].values() if not one["low"] <= one["true"] <= one["high"]]
-    return {"digits": digits | {"fooled": len(missed)}, "bench": summary(stored.get("estimation", {}))}
+    measured = json.loads(BENCHMARK.read_text(encoding="utf-8")) if BENCHMARK.exists() else {}
+    return {"digits": digits | {"fooled": len(missed)}, "bench": summary(measured)}
 
 
 def fill(page: str, data: Data) -> str:
@@ -73,19 +74,25 @@ def summary(document: Data) -> dict[str, Any]:
         document: JSON of `python -m benchmarks.estimation`, or nothing.
     """
     models = document.get("models", {})
-    small = {name: one for name, one in models.items() if not name.startswith("photo")}
-    photos = {name: one for name, one in models.items() if name.startswith("photo")}
+    small, photos = ([one for name, one in models.items() if name[0] in kinds] for kinds in (_SMALL, _PHOTOS))
+    planted = document.get("planted", [])
+    large = [one["share"] >= _LARGE_SLICE - 1e-3 for one in planted]
     return {
-        "models": len(models) or None,
-        "small": _means(small.values()),
-        "photos": _means(photos.values()),
+        "small": _means(small),
+        "photos": _means(photos),
+        "codes": {key: _mean(one.get("codes", {}).get(name) for one in small) for key, name in _STABILITY.items()},
+        "planted": {
+            "large": _mean(one["purity"] for one, is_large in zip(planted, large, strict=True) if is_large),
+            "small": _mean(one["purity"] for one, is_large in zip(planted, large, strict=True) if not is_large),
+        },
     }
 
 
 def _means(models: Iterable[Data]) -> dict[str, Any]:
-    units = [one["units"]["methods"] for one in models if one.get("units")]
+    units = [one["units"]["all"]["methods"] for one in models if one.get("units")]
     windows = [one["windows"] for one in models if one.get("windows")]
     return {
+        "models": len(windows) or None,
         "auroc": _mean(one.get("ours", {}).get("AUROC") for one in units),
         "auroc_confidence": _mean(one.get("MSP", {}).get("AUROC") for one in units),
         "auroc_corrupted": _mean(one.get("ours", {}).get("AUROC corrupted") for one in units),
@@ -105,6 +112,15 @@ def _means(models: Iterable[Data]) -> dict[str, Any]:
     }
 
 
+_SMALL, _PHOTOS = "pngt", "f"
+"""First letters of the names of the benchmark's models, as the benchmark groups them."""
+_LARGE_SLICE = 0.03
+_STABILITY = {
+    "ari_cold": "ARI, cold",
+    "ari_warm": "ARI, warm",
+    "names_warm": "names kept, warm",
+    "family_warm": "family agreement, warm",
+}
 _METHODS = {
     "ours": "ours",
     "stress": "ours + stress",
@@ -169,16 +185,7 @@ def _codes(data: Data) -> str:
 def _peers(data: Data) -> str:
     form = _FORMS[".4"]
     rows = [_head("estimate of a window", "small models", "photographs")]
-    names = {
-        "ours": "ours, no stress pass",
-        "stress": "ours, with a stress pass",
-        "temperature": "1 − confidence, with temperature",
-        "cbpe": "CBPE",
-        "atc": "ATC",
-        "doc": "DoC",
-        "bbse": "BBSE",
-    }
-    for name, words in names.items():
+    for name, words in PEERS.items():
         cells = [data["bench"][group]["error"][name] for group in ("small", "photos")]
         rows.append(f"| {words} | {' | '.join(MISSING if cell is None else form(cell) for cell in cells)} |")
     return "\n".join(rows)
@@ -187,7 +194,8 @@ def _peers(data: Data) -> str:
 def _families(data: Data) -> str:
     form = _FORMS[".4"]
     rows = [_head("family left out", "windows", "without the map", "half and half", "map alone")]
-    for name, one in data["digits"]["stress"]["families"].items():
+    families = data["digits"]["stress"]["families"]
+    for name, one in sorted(families.items(), key=lambda pair: (pair[0] != "clean", pair[0])):
         errors = " | ".join(form(one[key]) for key in ("default", "half", "map"))
         rows.append(f"| {'none: clean inputs' if name == 'clean' else name} | {one['n_windows']} | {errors} |")
     return "\n".join(rows)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Data = Mapping[str, Any]
 
-__all__ = ["PICTURES", "SITUATIONS"]
+__all__ = ["PEERS", "PICTURES", "SITUATIONS"]
 
 #: The situations of docs/concepts/limits.md in its order, with their short names.
 SITUATIONS = {
@@ -37,6 +37,16 @@ SITUATIONS = {
     "small-reference": "small reference",
     "no-errors": "reference without errors",
     "few-units": "window of 20",
+}
+#: Estimates of a window that the benchmark compares, with their short names.
+PEERS = {
+    "ours": "ours, no stress pass",
+    "stress": "ours, with a stress pass",
+    "temperature": "1 − confidence at T",
+    "cbpe": "CBPE",
+    "atc": "ATC",
+    "doc": "DoC",
+    "bbse": "BBSE",
 }
 _WORDS = {
     "stable_coverage": "stable",
@@ -173,6 +183,19 @@ def situations(data: Data) -> str:
     return _intervals("Estimate with its 90 % interval; the dot is the truth", rows)
 
 
+def peers(group: str, title: str) -> Callable[[Data], str]:
+    """The error of every estimate of a window, over the models of one group of the benchmark."""
+
+    def draw(data: Data) -> str:
+        found = data["bench"][group]
+        rows = {"method": list(PEERS.values()), "error": [found["error"][name] for name in PEERS]}
+        frame = pl.DataFrame(rows, schema={"method": pl.String, "error": pl.Float64})
+        said = f"{found['models']} {title}" if found["models"] else f"{title}: not measured yet"
+        return bar_chart(frame, label="method", value="error", is_share=False, title=f"Mean absolute error, {said}")
+
+    return draw
+
+
 PICTURES: dict[str, Callable[[Data], str]] = {
     "codes-examples": code_examples,
     "codes-map": code_map,
@@ -182,6 +205,8 @@ PICTURES: dict[str, Callable[[Data], str]] = {
     "estimate-calibration": calibration,
     "estimate-noise": noise,
     "estimate-agreement": agreement,
+    "estimate-peers": peers("small", "small models"),
+    "estimate-peers-photographs": peers("photos", "photograph models"),
     "limits-situations": situations,
 }
 """Every picture by the name of its file in docs/concepts/pictures/."""

@@ -63,10 +63,15 @@ def test_a_place_that_does_not_exist_is_an_error(data):
 def test_the_benchmark_is_averaged_over_its_models():
     windows = {"best peer": "DoC", "methods": {"ours": {"all": 0.01}, "DoC": {"all": 0.03}}, "intervals": {}}
     other = {"best peer": "DoC", "methods": {"ours": {"all": 0.03}, "DoC": {"all": 0.05}}, "intervals": {}}
-    found = numbers.summary({"models": {"p0": {"windows": windows}, "n0": {"windows": other}, "photos0": {}}})
+    units = {"all": {"methods": {"ours": {"AUROC": 0.9}, "MSP": {"AUROC": 0.8}}}}
+    planted = [{"share": 0.03, "purity": 1.0}, {"share": 0.05, "purity": 0.8}, {"share": 0.01, "purity": 0.2}]
+    models = {"p0": {"windows": windows, "units": units}, "n0": {"windows": other}, "b0": {"units": units}, "f0": {}}
+    found = numbers.summary({"models": models, "planted": planted})
     assert found["small"]["error"]["ours"] == pytest.approx(0.02)
     assert found["small"]["best_peer"] == pytest.approx(0.04)
     assert found["photos"]["error"]["ours"] is None
+    assert (found["small"]["auroc"], found["small"]["auroc_confidence"]) == (0.9, 0.8)
+    assert found["planted"] == {"large": pytest.approx(0.9), "small": pytest.approx(0.2)}
 
 
 def test_prose_holds_no_measured_percentage_typed_by_hand():
