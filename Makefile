@@ -21,7 +21,7 @@ BASE := .venvs/base
 BASE_INSTALLED := $(BASE)/.installed-$(shell { cat pyproject.toml constraints.txt; echo "$(CURDIR)"; } | cksum | cut -d' ' -f1)
 BASE_ROOMS := tables metrics evaluation evaluator windows figures diagnosis lake
 
-.PHONY: help install demo up test test-base check bench docs lock clean
+.PHONY: help install demo up test test-base check bench bench-estimation docs lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sort | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -71,6 +71,9 @@ test-base: $(BASE_INSTALLED) ## The pure rooms with the base install alone and n
 
 bench: $(INSTALLED) ## Measure the speed ratios and rewrite the tables in docs/
 	$(RUN) benchmarks
+
+bench-estimation: $(INSTALLED) ## Compare the estimates with their peers (40 minutes) and rewrite docs/estimation.md
+	$(RUN) benchmarks.estimation
 
 docs: $(INSTALLED) ## Regenerate the generated pages of docs/ and build the site in site/
 	$(RUN) docs.generate
