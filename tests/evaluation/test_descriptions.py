@@ -18,7 +18,7 @@ from mld_pipelines.evaluation import evaluate, load_result, remove_unbound
 from mld_pipelines.evaluation._coding import Coding
 from mld_pipelines.evaluation._descriptions import code_rows
 from mld_pipelines.tables import EVALUATION_CODES, check
-from tests.support.traced import MODEL, START, write_trace
+from tests.support.traced import MODEL, START, toy_outputs, write_trace
 
 if TYPE_CHECKING:
     from mld_pipelines.evaluation import StoredResult
@@ -136,6 +136,37 @@ def test_new_weights_are_linked_to_the_codes_of_the_weights_before(lake: Lake) -
     own = ["evaluation_id", "result_name"]
     assert again.drop(own).equals(second.codes().drop(own)), "a reused codebook keeps its links"
     assert evaluate(lake, MODEL).codes()["linked_from"].null_count() == first.codes().height
+
+
+def test_codes_and_places_stay_when_labels_change_and_data_are_added(lake: Lake) -> None:
+    """The same weights: the codebook is frozen, so a unit keeps its code and a code its name and place."""
+    write_trace(lake, "val", 600, seed=4)
+    first = evaluate(lake, MODEL)
+    labels = (toy_outputs(600, seed=4)[0] + 1) % 4
+    write_trace(lake, "val", 600, seed=4, labels=labels, at=START + timedelta(days=1), stream="relabelled")
+    write_trace(lake, "test", 300, seed=5)
+    second = evaluate(lake, MODEL)
+    assert second.row["codebook_ids"] == first.row["codebook_ids"]
+    same = ["error_code", "map_x", "map_y", "counts", "typical_input_ids", "predicted_classes"]
+    assert second.codes().select(same).equals(first.codes().select(same))
+    assert second.codes()["errors"].sum() > first.codes()["errors"].sum() + 300
+    both = first.units().collect().join(second.units().collect(), on=["dataset_type", "input_id"])
+    assert both.height == 600
+    assert both["error_code"].equals(both["error_code_right"].alias("error_code"))
+
+
+def test_classes_have_their_names(result: StoredResult) -> None:
+    book = _codebook(result)
+    units = result.units().collect().sort("dataset_type", "input_id")
+    names = units["error_code"].to_numpy()
+    position = {name: index for index, name in enumerate(book.names)}
+    index = np.array([position.get(name, -1) for name in names])
+    coding = Coding(book, index, names, units["support_distance"].to_numpy(), names)
+    rows = code_rows(units, coding, decision_dataset="val", class_names=("cat", "dog", "<owl>"))
+    classes = {name for row in rows["predicted_classes"] for name in row}
+    assert classes == {"cat", "dog", "<owl>", "3"}, "an index without a name stays a number"
+    assert any(pair == "cat→dog" for row in rows["confusions"] for pair in row)
+    assert any(text.startswith("predicted class is <owl> for") for row in rows["distinctions"] for text in row)
 
 
 def test_a_refit_publishes_the_overlap_of_every_name(lake: Lake) -> None:

@@ -10,9 +10,17 @@ import pytest
 from scipy.stats import beta
 
 from mld_pipelines.diagnosis import WindowReference
-from mld_pipelines.evaluation import EVIDENCE_SCHEMA, evaluate, load_result, reliability_bins, window_evidence
+from mld_pipelines.evaluation import (
+    EVIDENCE_SCHEMA,
+    estimate_units,
+    evaluate,
+    load_result,
+    load_scorer,
+    reliability_bins,
+    window_evidence,
+)
 from mld_pipelines.tables import EVALUATION_UNITS
-from tests.support.traced import MODEL, write_trace
+from tests.support.traced import MODEL, toy_outputs, write_stress, write_trace
 
 if TYPE_CHECKING:
     from mld_pipelines.evaluation import StoredResult
@@ -118,3 +126,23 @@ def test_a_result_older_than_tempered_confidences_gives_no_rows(lake: Lake) -> N
     lake.remove(EVALUATION_UNITS, where={"evaluation_id": [stored.evaluation_id]})
     lake.append(EVALUATION_UNITS, rows)
     assert window_evidence(load_result(lake, "a")).is_empty()
+
+
+def test_windows_of_a_result_with_a_stress_map_are_judged_by_it(lake: Lake) -> None:
+    write_trace(lake, "train", 600, seed=1)
+    write_trace(lake, "val", 900, seed=2, noise=1.4)
+    write_trace(lake, "test", 600, seed=3, noise=1.8)
+    plain = window_evidence(evaluate(lake, MODEL))
+    write_stress(lake, "val", 250, seed=2, noise=1.4)
+    stored = evaluate(lake, MODEL)
+    evidence = window_evidence(stored)
+    keys = ["dataset", "kind", "name", "n", "true", "mean_ep", "msp_t"]
+    assert evidence.select(keys).equals(plain.select(keys))
+    assert not evidence["estimated"].equals(plain["estimated"])
+    scorer = load_scorer(lake, stored.result_name)
+    _, features, logits = toy_outputs(600, seed=3, noise=1.8)
+    expected = estimate_units(scorer, logits=logits, features=features)
+    (row,) = evidence.filter((pl.col("dataset") == "test") & (pl.col("kind") == "all")).to_dicts()
+    assert row["estimated"] == pytest.approx(expected.error_rate, abs=1e-6)
+    assert (row["low"], row["high"]) == (pytest.approx(expected.low, abs=1e-6), pytest.approx(expected.high, abs=1e-6))
+    assert not any("not verified" in badge for badges in evidence["badges"] for badge in badges)
