@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from mld_pipelines.evaluation import ALEATORIC
 from mld_pipelines.evaluator._contents import ResultContents
 from mld_pipelines.evaluator._display import ResultFrame
 from mld_pipelines.evaluator._export import Exported, export_files
@@ -31,7 +32,7 @@ class ResultExport(ResultContents):
         """Return one row per error code that says what it is, those with most errors first.
 
         Args:
-            category: Only codes of these categories.
+            category: Only codes of these categories; `aleatoric_hotspot`, which overlays the others, means the flagged.
 
         Returns:
             error_code, category, is_aleatoric, then counts, class mix, confusions, typical inputs, what distinguishes
@@ -44,9 +45,11 @@ class ResultExport(ResultContents):
         frame = self._described
         if category is not None:
             wanted = [category] if isinstance(category, str) else list(category)
-            if unknown := [name for name in wanted if name not in CATEGORIES]:
-                raise InvalidInputError(f"unknown category {unknown[0]!r}; these exist: {', '.join(CATEGORIES)}.")
-            frame = frame.filter(pl.col("category").is_in(wanted))
+            known = (*CATEGORIES, ALEATORIC)
+            if unknown := [name for name in wanted if name not in known]:
+                raise InvalidInputError(f"unknown category {unknown[0]!r}; these exist: {', '.join(known)}.")
+            overlay = pl.col("is_aleatoric").fill_null(value=False) & pl.lit(ALEATORIC in wanted)
+            frame = frame.filter(pl.col("category").is_in(wanted) | overlay)
         return ResultFrame(frame)
 
     def export(

@@ -135,7 +135,8 @@ def categories_section(facts: ReportFacts) -> Markup:
 
 
 def _category_bars(ratios: pl.DataFrame, dataset: str) -> Markup:
-    frame = ratios.with_columns(pl.col("metric").str.strip_suffix("_ratio"))
+    named = ratios.with_columns(pl.col("metric").str.strip_suffix("_ratio"))
+    frame = pl.DataFrame({"metric": list(CATEGORY_WORDS)}).join(named, on="metric", maintain_order="left")
     picture = bar_chart(
         frame, label="metric", value="value", low="low", high="high", title=f"Issue categories, {dataset}",
         width=_PICTURE,

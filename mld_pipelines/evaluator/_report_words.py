@@ -97,5 +97,5 @@ def table(
     ]
     return tag(
         "div", tag("table", tag("caption", caption) if caption else None, head, tag("tbody", body)),
-        class_="wide", tabindex="0",
+        class_="wide", tabindex="0", role="region", aria_label=caption or "table",
     )  # fmt: skip

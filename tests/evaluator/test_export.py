@@ -10,9 +10,19 @@ from typing import TYPE_CHECKING
 import polars as pl
 import pytest
 
+from mld_pipelines.evaluation import evaluate, load_result
 from mld_pipelines.evaluator import Result
 from mld_pipelines.evaluator._export import EXPORT_TABLES, Exported, export_files
 from mld_pipelines.exceptions import ExportError, InvalidInputError
+from mld_pipelines.lake import Lake
+from mld_pipelines.tables import (
+    ESTIMATORS_MODELS,
+    EVALUATION_CODES,
+    EVALUATION_ISSUES,
+    EVALUATION_METRICS,
+    EVALUATION_UNITS,
+)
+from tests.support.traced import MODEL, write_trace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,6 +40,11 @@ def test_codes_of_a_category(result: Result) -> None:
     wanted = result.get_codes()["category"][0]
     assert set(result.get_codes(category=wanted)["category"]) == {wanted}
     assert set(result.get_codes(category=[wanted])["category"]) == {wanted}
+
+
+def test_codes_under_the_overlay(result: Result) -> None:
+    flagged = result.get_issues(dataset="val", category="aleatoric_hotspot")["error_code"].sort()
+    assert result.get_codes(category="aleatoric_hotspot")["error_code"].sort().equals(flagged)
 
 
 def test_an_unknown_category_is_refused_with_those_that_exist(result: Result) -> None:
@@ -88,6 +103,22 @@ def test_the_same_result_gives_the_same_bytes(result: Result, tmp_path: Path, na
     (first,) = result.export(tmp_path / "a" / name)
     (second,) = Result(result._stored).export(tmp_path / "b" / name)
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_compaction_changes_no_byte(tmp_path: Path) -> None:
+    lake = Lake.open(str(tmp_path / "lake"))
+    write_trace(lake, "val", 300, noise=1.6)
+    stored = evaluate(lake, MODEL, result_name="a")
+    evaluate(lake, MODEL, result_name="b")
+    before = {path.name: path.read_bytes() for path in _all_files(Result(stored), tmp_path / "before")}
+    for spec in (EVALUATION_UNITS, EVALUATION_METRICS, EVALUATION_ISSUES, EVALUATION_CODES, ESTIMATORS_MODELS):
+        lake.compact(spec)
+    after = {path.name: path.read_bytes() for path in _all_files(Result(load_result(lake, "a")), tmp_path / "after")}
+    assert before == after
+
+
+def _all_files(result: Result, folder: Path) -> list[Path]:
+    return [*result.export(folder), *result.export(folder / "all.json"), *result.export(folder / "page.html")]
 
 
 def test_a_file_that_exists_is_kept_unless_overwriting_is_asked_for(result: Result, tmp_path: Path) -> None:
