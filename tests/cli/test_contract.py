@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 
 import pytest
 import typer
@@ -150,11 +149,18 @@ def test_json_is_strict(mld):
 
 
 @pytest.mark.slow
-def test_help_is_quick():
-    """Half a second is the promise; the best of three keeps a busy machine out of the verdict."""
-    seconds = []
-    for _ in range(3):
-        began = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "mld_pipelines.cli", "--help"], check=True, capture_output=True)
-        seconds.append(time.perf_counter() - began)
-    assert min(seconds) <= 0.5
+def test_help_loads_nothing_heavy():
+    """Half a second is the promise (`benchmarks` times it); what would break it is an import."""
+    script = (
+        "import sys\n"
+        "from mld_pipelines.cli import main\n"
+        "sys.argv = ['mld', '--help']\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print('loaded:', *sorted(sys.modules))"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    loaded = ran.stdout.split("loaded:")[1].split()
+    heavy = {"dagster", "deltalake", "great_expectations", "numpy", "pandas", "polars", "ray", "scipy", "torch"}
+    assert "typer" in loaded
+    assert heavy.isdisjoint(loaded)

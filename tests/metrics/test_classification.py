@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import fields
 
 import numpy as np
@@ -156,12 +155,13 @@ def test_average_precision_of_reversed_ranking_is_the_unachievable_bound() -> No
     assert average_precision(-np.arange(5000.0), positive) == pytest.approx(0.7477, abs=5e-5)
 
 
-def test_thousand_classes_are_ranked_quickly() -> None:
+def test_a_thousand_classes_are_ranked_as_scikit_learn_ranks_each() -> None:
     rng = np.random.default_rng(0)
-    p = rng.random((10_000, 1000))
-    start = time.perf_counter()
-    macro_ranking(p, rng.integers(0, 1000, 10_000))
-    assert time.perf_counter() - start < 5.0
+    p, labels = rng.random((1_000, 1_000)), rng.integers(0, 1_000, 1_000)
+    present = np.unique(labels)
+    auroc, precision = macro_ranking(p, labels)
+    assert auroc == pytest.approx(np.mean([roc_auc_score(labels == c, p[:, c]) for c in present]))
+    assert precision == pytest.approx(np.mean([average_precision_score(labels == c, p[:, c]) for c in present]))
 
 
 @pytest.mark.parametrize(
