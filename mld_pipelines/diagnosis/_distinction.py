@@ -47,11 +47,13 @@ class Measure:
         name: Name shown.
         group: Measures and choices of one group say the same in other words: only the most different is named.
         values: `(N,)`; NaN where it is not known.
+        is_context: Whether it is known apart from the model, like metadata: the largest such difference has a place.
     """
 
     name: str
     group: str
     values: NDArray[np.floating]
+    is_context: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -63,12 +65,14 @@ class Choice:
         group: See `Measure`.
         values: Index into `labels` per unit, `(N,)`; −1 counts as none of them.
         labels: The values.
+        is_context: See `Measure`.
     """
 
     name: str
     group: str
     values: NDArray[np.int64]
     labels: tuple[str, ...]
+    is_context: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,13 +112,22 @@ class Distinction:
 class _Candidate:
     """One measure, or the most different value of a choice, for all codes at once; arrays `(C,)`."""
 
-    name: str
-    group: str
+    trait: Measure | Choice
     labels: NDArray[np.object_] | None
     effect: NDArray[np.float64]
     inside: NDArray[np.float64]
     outside: NDArray[np.float64]
     strength: NDArray[np.float64]
+
+    def at(self, code: int) -> Distinction:
+        """Return the difference of one code."""
+        return Distinction(
+            name=self.trait.name,
+            label=None if self.labels is None else str(self.labels[code]),
+            effect=float(self.effect[code]),
+            inside=float(self.inside[code]),
+            outside=float(self.outside[code]),
+        )
 
 
 def distinguish(
@@ -122,9 +135,12 @@ def distinguish(
 ) -> list[tuple[Distinction, ...]]:
     """Return, per code, its largest standardised differences from all other units, the largest first.
 
-    At most three, one per group, and only those that chance does not explain: an effect of at least 0.2 that a random
-    choice of as many units would reach with probability below 0.05 / number of candidates (normal for means, binomial
-    for shares). A code of fewer than five units, or with all of them, has none.
+    At most three, one per group. The last place goes to the largest difference in context where none is among them:
+    codes are made of what the scores see, so scores differ most, but people can act on context.
+
+    Only those that chance does not explain: an effect of at least 0.2 that a random choice of as many units would reach
+    with probability below 0.05 / number of candidates (normal for means, binomial for shares). A code of fewer than
+    five units, or with all of them, has none.
 
     Args:
         codes: Code of every unit, `(N,)`, 0 … n_codes − 1.
@@ -147,20 +163,17 @@ def distinguish(
 
 
 def _largest(candidates: Sequence[_Candidate], order: Iterable[int], code: int) -> tuple[Distinction, ...]:
-    found: dict[str, Distinction] = {}
+    groups: dict[str, _Candidate] = {}
     for position in order:
         candidate = candidates[position]
-        if len(found) == DISTINCTIONS or candidate.strength[code] <= 0.0:
+        if candidate.strength[code] <= 0.0:
             break
-        if candidate.group not in found:
-            found[candidate.group] = Distinction(
-                name=candidate.name,
-                label=None if candidate.labels is None else str(candidate.labels[code]),
-                effect=float(candidate.effect[code]),
-                inside=float(candidate.inside[code]),
-                outside=float(candidate.outside[code]),
-            )
-    return tuple(found.values())
+        groups.setdefault(candidate.trait.group, candidate)
+    found = list(groups.values())
+    chosen = found[:DISTINCTIONS]
+    if not any(candidate.trait.is_context for candidate in chosen):
+        chosen[DISTINCTIONS - 1 :] = [one for one in found if one.trait.is_context][:1] or chosen[DISTINCTIONS - 1 :]
+    return tuple(candidate.at(code) for candidate in chosen)
 
 
 def _measured(codes: NDArray[np.int64], n_codes: int, measure: Measure, limit: float) -> _Candidate:
@@ -179,7 +192,7 @@ def _measured(codes: NDArray[np.int64], n_codes: int, measure: Measure, limit: f
     with np.errstate(divide="ignore"):
         error = np.sqrt(1.0 / counts + 1.0 / (counts.sum() - counts))
     strength = _strength(effect, counts, is_beyond_chance=np.abs(effect) >= limit * error)
-    return _Candidate(measure.name, measure.group, None, effect, inside + middle, outside + middle, strength)
+    return _Candidate(measure, None, effect, inside + middle, outside + middle, strength)
 
 
 def _chosen(codes: NDArray[np.int64], n_codes: int, choice: Choice, level: float) -> _Candidate:
@@ -199,7 +212,7 @@ def _chosen(codes: NDArray[np.int64], n_codes: int, choice: Choice, level: float
     hits, share = table.T[rows], table.sum(axis=0)[best] / max(len(codes), 1)
     unlikely = _tails(hits, counts, share) < level
     strength = _strength(effect[rows], counts, is_beyond_chance=unlikely)
-    return _Candidate(choice.name, choice.group, labels, effect[rows], inside[rows], outside[rows], strength)
+    return _Candidate(choice, labels, effect[rows], inside[rows], outside[rows], strength)
 
 
 def _tails(hits: NDArray[np.float64], counts: NDArray[np.float64], share: NDArray[np.float64]) -> NDArray[np.float64]:

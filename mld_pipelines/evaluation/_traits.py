@@ -60,7 +60,7 @@ def distinctions_of(
     for key, values in _metadata(units["metadata"]):
         numbers = _numbers(values)
         if numbers is not None:
-            measures.append(Measure(name=key, group=f"metadata {key}", values=numbers))
+            measures.append(Measure(name=key, group=f"metadata {key}", values=numbers, is_context=True))
         if numbers is None or len({value for value in values if value is not None}) <= _FEW_VALUES:
             choices.append(_metadata_choice(key, values))
     return distinguish(codes, n_codes=n_codes, measures=measures, choices=choices)
@@ -127,4 +127,4 @@ def _metadata_choice(key: str, values: Sequence[Any]) -> Choice:
     frequent = sorted(Counter(names).items(), key=lambda item: (-item[1], item[0]))[:_MOST_VALUES]
     position = {name: index for index, (name, _) in enumerate(frequent)}
     index = np.array([position.get(name, -1) for name in names], dtype=np.int64)
-    return Choice(name=key, group=f"metadata {key}", values=index, labels=tuple(position))
+    return Choice(name=key, group=f"metadata {key}", values=index, labels=tuple(position), is_context=True)

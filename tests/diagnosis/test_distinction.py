@@ -56,6 +56,25 @@ def test_one_difference_per_group_and_three_at_most_the_largest_first() -> None:
     assert [found.name for found in first] == ["d", "c", "e"]
 
 
+def test_the_largest_difference_in_context_has_a_place() -> None:
+    rng = np.random.default_rng(0)
+    shifts = {"a": 3.0, "b": 4.0, "c": 3.5, "d": 5.0}
+    measures = [measure(rng.normal(size=100) + shift * HALVES, name) for name, shift in shifts.items()]
+    context = [
+        Measure(name=name, group=name, values=rng.normal(size=100) + shift * HALVES, is_context=True)
+        for name, shift in {"site": 1.0, "lamp": 1.5}.items()
+    ]
+    noise = Measure(name="noise", group="noise", values=rng.normal(size=100), is_context=True)
+    for given, expected in (
+        (measures, ["d", "b", "c"]),
+        ([*measures, *context], ["d", "b", "lamp"]),
+        ([*measures, noise], ["d", "b", "c"]),
+        ([*measures[:1], *context], ["a", "lamp", "site"]),
+    ):
+        first, _ = distinguish(HALVES, n_codes=2, measures=given, choices=[])
+        assert [found.name for found in first] == expected
+
+
 def test_codes_that_differ_in_nothing_are_said_to_differ_in_nothing() -> None:
     rng = np.random.default_rng(1)
     codes = rng.integers(0, 200, 20_000)
