@@ -61,7 +61,13 @@ def stress_model(
 ) -> Iterator[dg.MaterializeResult[Any]]:
     """Run what is missing of a stress pass, with the cost known before it starts."""
     from mld_pipelines.diagnosis import Policy
-    from mld_pipelines.exceptions import ConfigurationError, InvalidInputError, NotFoundError, WorkerPoolError
+    from mld_pipelines.exceptions import (
+        ConfigurationError,
+        InvalidInputError,
+        LakeError,
+        NotFoundError,
+        WorkerPoolError,
+    )
     from mld_pipelines.tracing import StressOptions, stress_run
 
     limit = Policy().stress_max_seconds if config.max_seconds is None else config.max_seconds
@@ -81,6 +87,8 @@ def stress_model(
             on_cost=lambda cost: context.log.info(f"expected cost: {cost.summary}; the limit is {limit} s"),
             provenance=provenance(context.run.run_id),
         )
+    except LakeError as error:  # what was committed is kept: the next attempt goes on behind it
+        raise dg.RetryRequested(max_retries=2, seconds_to_wait=5.0) from error
     except (ConfigurationError, InvalidInputError, NotFoundError, WorkerPoolError) as error:
         if AUTOMATION_TAG not in context.run.tags:
             raise

@@ -21,9 +21,10 @@ _POPULATION = ["stream_id", "dataset_type", "n_epoch"]
 
 
 def finished_traces(lake: Lake, model_key: str) -> pl.DataFrame:
-    """Return the receipts of a model, newest last."""
+    """Return the receipts of a model's traces, newest last."""
     shown = [*_POPULATION, "state", "rows", "dropped", "weights_changed", "note", "completed_at"]
-    return lake.scan(LANDING_RECEIPTS, model_key=model_key).sort("completed_at").select(shown).collect()
+    traces = lake.scan(LANDING_RECEIPTS, model_key=model_key, purpose="trace")
+    return traces.sort("completed_at").select(shown).collect()
 
 
 def unfinished_traces(lake: Lake, model_key: str) -> pl.DataFrame:

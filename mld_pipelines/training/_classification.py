@@ -224,7 +224,7 @@ class ClassificationTracer:
 
         Raises:
             InvalidInputError: An argument or an input cannot be used, e.g. images outside [0, 1] with neither
-                preprocess nor normalize; nothing was recorded.
+                preprocess nor normalize (nothing was recorded), or the weights changed during the pass.
             ConfigurationError: The families' function cannot be used, or another process runs the same pass.
             StorageError: The lake cannot be written; the copies wait in the spool.
         """

@@ -123,12 +123,13 @@ def _run(tracer: ClassificationTracer, ready: _Pass, *, progress: Progress, bega
         shown = sys.stderr.isatty() if progress is None else progress
         with reporting(shown, total=len(plan.sets), done=known, title=f"stress {key}") as advance:
             for number in range(known, len(plan.sets)):
-                stream.put(_call(tracer, ready, number))
+                call = _call(tracer, ready, number)
+                _check_weights(tracer.model, ready.fingerprint, done=number)
+                stream.put(call)
                 advance()
         stream.flush()
         rows = stream.count(plan.n_forwards)
-        changed = fingerprint(tracer.model) != ready.fingerprint
-        stream.complete(_receipt_columns(key, ready, rows=rows, changed=changed), fingerprint=ready.fingerprint)
+        stream.complete(_receipt_columns(key, ready, rows=rows), fingerprint=ready.fingerprint)
         version, uri = stream.place
         return StressReceipt(
             rows=rows,
@@ -140,7 +141,6 @@ def _run(tracer: ClassificationTracer, ready: _Pass, *, progress: Progress, bega
             n_epoch=ready.n_epoch,
             dropped=plan.n_forwards - rows,
             fingerprint=ready.fingerprint,
-            weights_changed=changed,
             stress_version=plan.version,
             stream_id=stream.stream_id,
             seconds=time.monotonic() - began,
@@ -149,7 +149,16 @@ def _run(tracer: ClassificationTracer, ready: _Pass, *, progress: Progress, bega
         )
 
 
-def _receipt_columns(key: str, ready: _Pass, *, rows: int, changed: bool) -> Columns:
+def _check_weights(model: Any, expected: str, *, done: int) -> None:
+    """Refuse to go on when somebody trains the model meanwhile: its copies would be of two models."""
+    if fingerprint(model) != expected:
+        raise InvalidInputError(
+            f"the model's weights changed during the stress pass; it has stopped after {done} sets, which no "
+            "evaluation reads. Stress the model when its training has ended."
+        )
+
+
+def _receipt_columns(key: str, ready: _Pass, *, rows: int) -> Columns:
     return {
         "model_key": key,
         "dataset_type": ready.dataset,
@@ -160,8 +169,8 @@ def _receipt_columns(key: str, ready: _Pass, *, rows: int, changed: bool) -> Col
         "rows": rows,
         "dropped": ready.plan.n_forwards - rows,
         "fingerprint": ready.fingerprint,
-        "weights_changed": changed,
-        "note": "the weights changed during the pass" if changed else None,
+        "weights_changed": False,
+        "note": None,
         "completed_at": microseconds(),
         "source": None,
     }

@@ -22,7 +22,6 @@ class StressReceipt:
         dropped: Copies that are not in the lake: lost and counted, or quarantined because they broke the table's
             contract (e.g. NaN logits).
         fingerprint: Weights of the model.
-        weights_changed: The weights changed during the pass.
         stress_version: Changes with families, severities or seed.
         stream_id: Stream of the rows; the same pass has the same one.
         seconds: Wall time.
@@ -39,7 +38,6 @@ class StressReceipt:
     n_epoch: int | None
     dropped: int
     fingerprint: str
-    weights_changed: bool
     stress_version: str
     stream_id: str
     seconds: float

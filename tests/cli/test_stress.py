@@ -73,6 +73,7 @@ def test_run_stresses_and_status_lists_it(mld, lake, traced):
     after = mld("stress", "status", KEY, "--json")
     assert (after.exit, after.document["verified"]) == (0, True)
     (one,) = after.document["passes"]
+    assert len(mld("trace", "list", KEY, "--json").document["finished"]) == 1, "a pass is no trace"
     assert (one["state"], one["sets"], one["rows"], one["dataset_type"]) == ("complete", 21, 168, "val")
     assert "verified under shift" in mld("stress", "status", KEY).stdout
 

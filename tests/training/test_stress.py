@@ -138,6 +138,33 @@ def test_inputs_in_a_list_are_left_alone_too(stressing, images):
     assert all(torch.equal(one, other) for one, other in zip(held, images, strict=True))
 
 
+def test_weights_that_change_during_the_pass_end_it_without_a_receipt(stressing, net, lake):
+    def train(done, total):
+        if done == 3:
+            with torch.no_grad():
+                net.head.bias += 1.0
+
+    with pytest.raises(InvalidInputError, match="stopped after 3 sets"):
+        stressing(progress=train)
+    assert lake.version(LANDING_RECEIPTS) is None
+    assert copies(lake).select("kind", "severity").n_unique() == 3
+
+
+def test_a_compiled_model_is_stressed_as_it_is(tracing, images, labels, lake):
+    torch.manual_seed(1)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 3))
+    options = {"input_ids": [f"i{k}" for k in range(N)], "families": f"{__name__}:my_families", "severities": (3,)}
+    plain = tracing(net).stress(images, labels, **options)
+    compiled = torch.compile(net, backend="eager")
+    assert tracing(compiled).stress(images, labels, **options).stream_id == plain.stream_id
+    assert tracing(compiled).stress(images, labels, **options, seed=1).rows == plain.rows
+    rows = copies(lake).sort("input_id", "seed")
+    both = rows.filter(pl.col("seed") == 0).join(rows.filter(pl.col("seed") == 1), on="input_id")
+    np.testing.assert_allclose(
+        np.array(both["feature"].to_list()), np.array(both["feature_right"].to_list()), rtol=1e-5, atol=1e-6
+    )
+
+
 def test_modes_come_back_when_a_corruption_fails(stressing, net):
     net.train()
     with pytest.raises(KeyboardInterrupt):
