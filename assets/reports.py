@@ -81,8 +81,19 @@ def result_metadata(stored: StoredResult, metrics: pl.DataFrame | None = None) -
         "result_name": stored.result_name,
         "decision_dataset": stored.row["decision_dataset"],
         "trigger": stored.row["trigger"],
+        "verified_under_shift": _verified(stored),
         **numbers(values),
     }
+
+
+def _verified(stored: StoredResult) -> str:
+    """Which corruptions the window estimate was verified on, and how far it was off when each was left out."""
+    found = stored.verifications().get(stored.row["epochs"][-1])
+    if found is None:
+        return "no"
+    way = {0.0: "default", 0.5: "half", 1.0: "map"}[found["blend_weight"]]
+    errors = ", ".join(f"{family} ±{error[way]:.3f}" for family, error in found["families"].items())
+    return f"yes: {errors}; weight of the map {found['blend_weight']:g}, interval factor {found['width_factor']:.2f}"
 
 
 def _pictures(stored: StoredResult, frames: dict[str, pl.DataFrame]) -> dict[str, dict[str, dg.MarkdownMetadataValue]]:

@@ -82,6 +82,15 @@ class StoredResult:
         """Rows of `estimators/models`."""
         return self._rows(ESTIMATORS_MODELS).collect()
 
+    def verifications(self) -> dict[int | None, dict[str, Any]]:
+        """What a stress pass verified, by epoch; empty without one (docs/method.md#stress).
+
+        `families` holds the mean absolute error of default, half and map on windows of each family when it was left
+        out, and their number; `blend_weight` is β, `width_factor` q.
+        """
+        maps = self._rows(ESTIMATORS_MODELS).filter(pl.col("kind") == "window_map").select("n_epoch", "parameters")
+        return {epoch: json.loads(text) for epoch, text in maps.collect().iter_rows()}
+
     def _rows(self, spec: TableSpec) -> pl.LazyFrame:
         return self.lake.scan(spec, model_key=self.model_key).filter(pl.col("evaluation_id") == self.evaluation_id)
 

@@ -59,7 +59,12 @@ def test_a_finished_pass_makes_a_verified_result_and_windows(lake, tick, launch,
     (request,) = due.run_requests
     assert request.partition_key == MODEL
     assert request.run_config["ops"]["evaluate_model"]["config"]["again"] == result
-    launch("evaluation", request)
+    run = launch("evaluation", request)
+    (said,) = {event.metadata["verified_under_shift"].value for event in run.asset_materializations_for_node(
+        "evaluate_model"
+    )}  # fmt: skip
+    assert said.startswith("yes: clean ±0.")
+    assert "weight of the map" in said
 
     newest = current_result(lake, MODEL)
     stored = load_result(lake, newest)

@@ -172,6 +172,11 @@ def test_the_result_says_what_was_verified(pair: tuple[StoredResult, StoredResul
     assert found["stress_version"] == stress_version([(family, "1") for family in STRESS_FAMILIES], sets, seeds=[0])
 
 
+def test_the_result_lists_its_verifications_by_epoch(pair: tuple[StoredResult, StoredResult]) -> None:
+    assert pair[0].verifications() == {}
+    assert pair[1].verifications() == {None: facts(pair[1])}
+
+
 def test_the_stored_map_comes_back_with_the_scorer(pair: tuple[StoredResult, StoredResult]) -> None:
     without, with_ = (load_scorer(result.lake, result.result_name) for result in pair)
     assert without.window_map is None

@@ -12,6 +12,7 @@ import pytest
 from mld_pipelines.evaluation import estimate_units, evaluate, load_scorer, score_inferences
 from mld_pipelines.lake import Batch, Lake
 from mld_pipelines.rollups import Scorers, refresh_alerts, refresh_windows, score_days
+from mld_pipelines.rollups._shift import carry_sums
 from mld_pipelines.tables import LANDING_INFERENCES, MONITORING_SCORED, MONITORING_WINDOWS
 from mld_pipelines.windows import SHIFT_COLUMNS, derive, roll_up
 from tests.support.traced import MODEL, START, toy_outputs, write_feedback, write_inferences, write_stress, write_trace
@@ -245,3 +246,48 @@ def test_alerts_are_judged_by_the_map(lake: Lake, result: str) -> None:
     outputs = [toy_outputs(600, seed=22, noise=3.0)[place] for place in (2, 1)]
     estimate = estimate_units(scorer, logits=outputs[0], features=outputs[1])
     assert judged["value"][0] == pytest.approx(estimate.error_rate, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param({"features": False}, id="no features"), pytest.param({"noise": 0.05}, id="no errors seen")],
+)
+def test_results_without_features_or_errors_have_maps_too(tmp_path: Path, options: dict[str, float]) -> None:
+    lake = Lake.open(str(tmp_path / "other"))
+    write_trace(lake, "val", 400, seed=2, **options)
+    write_stress(lake, "val", 250, seed=2, **options)
+    result = evaluate(lake, MODEL).result_name
+    log(lake, 10, result)
+    refresh(lake)
+    window, scorer = derived_day(lake, result), load_scorer(lake, result)
+    own = units(10)
+    estimate = estimate_units(scorer, logits=own["logits"], features=own["features"] if scorer.codebook else None)
+    stored = [window[f"error_rate_{name}"] for name in ("estimated", "low", "high")]
+    np.testing.assert_allclose(stored, (estimate.error_rate, estimate.low, estimate.high), rtol=1e-5, atol=1e-7)
+    assert "not verified under shift" not in window["badges"]
+
+
+def test_probabilities_give_the_sums_of_their_logits(lake: Lake, result: str) -> None:
+    log(lake, 10, result)
+    scorer = load_scorer(lake, result)
+    rows = lake.read(LANDING_INFERENCES)
+    logits = units(10)["logits"].astype(np.float64)
+    p = np.exp(logits - logits.max(axis=1, keepdims=True))
+    only_probabilities = rows.with_columns(
+        pl.Series("probs", (p / p.sum(axis=1, keepdims=True)).astype(np.float32)).cast(pl.List(pl.Float32)),
+        pl.lit(None, dtype=pl.List(pl.Float32)).alias("logits"),
+    )
+    given = carry_sums(score_inferences(rows, scorer), scorer).row(0, named=True)
+    found = carry_sums(score_inferences(only_probabilities, scorer), scorer).row(0, named=True)
+    assert (found["shift_n"], found["shift_class_counts"]) == (150, given["shift_class_counts"])
+    for name in ("shift_probability_sums", "shift_product_sums", "shift_feature_sums", "shift_square_sums"):
+        np.testing.assert_allclose(found[name], given[name], rtol=1e-3, err_msg=name)
+
+
+def test_no_rows_carry_nothing(lake: Lake, result: str) -> None:
+    scorer = load_scorer(lake, result)
+    empty = lake.read(LANDING_INFERENCES).clear()
+    assert carry_sums(empty, scorer).is_empty()
+    log(lake, 10, result)
+    unscored = lake.read(LANDING_INFERENCES)
+    assert carry_sums(unscored, scorer)["shift_n"].null_count() == 150

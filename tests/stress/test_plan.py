@@ -12,7 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mld_pipelines.exceptions import ConfigurationError, InvalidInputError
-from mld_pipelines.stress import Family, Kind, StressSet, choose_inputs, find_families, image_families, plan_stress
+from mld_pipelines.stress import (
+    Family,
+    Kind,
+    StressSet,
+    choose_inputs,
+    find_families,
+    image_families,
+    plan_stress,
+    stress_version,
+)
 
 IDS = [f"val/{row}" for row in range(50)]
 HALVE = Kind("halve", lambda value, severity, rng: value / 2**severity)
@@ -124,3 +133,12 @@ def test_families_that_do_not_exist_are_refused_with_those_that_do():
 def test_built_in_families_are_found_by_name():
     assert [family.name for family in find_families("image")] == ["noise", "blur", "light", "geometry", "digital"]
     assert {family.modality for family in find_families("points", has_intensity=False)} == {"points"}
+
+
+def test_the_version_of_copies_does_not_depend_on_their_order():
+    plan = plan_stress(image_families(), input_ids=IDS, seed=3)
+    sets = [(one.family, one.kind, one.severity) for one in plan.sets]
+    families = [(family.name, family.version) for family in plan.families]
+    assert stress_version(families[::-1], sets[::-1], seeds=[3]) == plan.version
+    assert stress_version(families, sets[1:], seeds=[3]) != plan.version
+    assert stress_version(families, sets, seeds=[3, 4]) != plan.version
