@@ -39,8 +39,7 @@ def evidence_section(facts: ReportFacts) -> Markup:
         tag("h2", "How far to trust the estimates"),
         _whose(facts),
         tag("div", [*_reliabilities(facts), _agreement(windows)], class_="grid"),
-        _by_dataset(facts.evidence.filter(pl.col("kind") == "all")),
-        _beside_peers(windows),
+        tag("div", _by_dataset(facts.evidence.filter(pl.col("kind") == "all")), _beside_peers(windows), class_="grid"),
         _badges(facts),
     )
 
@@ -100,13 +99,20 @@ def _by_dataset(whole: pl.DataFrame) -> Markup | None:
         ["its 90 % interval", *(range_of(row["low"], row["high"]) for row in rows)],
         *([said, *(_cell(row, name) for row in rows)] for name, said in _OPINIONS.items()),
     ]
-    return table(header, lines, caption="Error rate of whole datasets; the closest to the truth is bold.")
+    return table(
+        header,
+        lines,
+        caption="Error rate of whole datasets. The closest is bold, except on the reference, where being right is no merit.",
+    )
 
 
 def _cell(row: dict[str, Any], name: str) -> object:
-    """Return an estimate, bold where none is closer to the truth at the precision shown."""
-    if row[name] is None:
-        return "–"
+    """Return an estimate, bold where none is closer to the truth at the precision shown.
+
+    On the reference every estimate that was fitted to its error rate is right, which says nothing: no bold there.
+    """
+    if row[name] is None or row["is_reference"]:
+        return percent(row[name])
     gaps = [abs(row[one] - row["true"]) for one in (_OURS, *_OPINIONS) if row[one] is not None]
     is_closest = abs(row[name] - row["true"]) <= min(gaps) + 5e-4
     return tag("span", percent(row[name]), class_="best" if is_closest else None)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from mld_pipelines.diagnosis import METHODS
+from mld_pipelines.diagnosis import METHODS, UNCODED, UNSEEN
 from mld_pipelines.evaluator._html import Markup, tag
 from mld_pipelines.evaluator._report_words import chip, listed, percent, range_of, table
 
@@ -58,11 +58,15 @@ def _card(issue: dict[str, Any], code: dict[str, Any]) -> Markup:
         _items("What distinguishes it", code.get("distinctions") or []),
         _confusions(code),
         _examples("Most typical errors", code.get("typical_wrong_input_ids") or issue["example_input_ids"] or []),
-        _examples("Nearest its centre", code.get("typical_input_ids") or []),
+        _examples(_typical_of(issue["error_code"]), code.get("typical_input_ids") or []),
         _linked(code),
         _advice(issue),
         class_=f"issue {issue['category'].split('_', 1)[0]}",
     )
+
+
+def _typical_of(code: str) -> str:
+    return {UNSEEN: "Farthest from all codes", UNCODED: "Some of its units"}.get(code, "Nearest its centre")
 
 
 def _classes(code: dict[str, Any]) -> Markup | None:

@@ -105,19 +105,37 @@ def _colour(row: dict[str, Any], category: str | None) -> str:
 
 
 def _labels(bubbles: Sequence[tuple[float, float, float, str]], named: int, width: float) -> list[str]:
-    """Return the first labels, right of their bubble or left of it, leaving out those that would cover another."""
+    """Return the first labels beside, above or below their bubble, leaving out those that would cover another.
+
+    A place that covers no other bubble is preferred.
+    """
     parts: list[str] = []
     taken: list[Box] = []
-    for at, up, radius, label in bubbles[:named]:
+    discs = [(at - r, up - r, at + r, up + r) for at, up, r, _ in bubbles]
+    for index, (at, up, radius, label) in enumerate(bubbles[:named]):
         content = shorten(label, 16)
-        length = _CHARACTER * len(content)
-        for start in (at + radius + 3, at - radius - 3 - length):
-            box = (start, up - _LINE / 2, start + length, up + _LINE / 2)
-            if start >= 2 and box[2] <= width - 2 and not any(_overlap(box, other) for other in taken):
-                taken.append(box)
-                parts.append(text(start, up + 4, content, weight="600"))
-                break
+        boxes = [
+            box for box in _places(at, up, radius, _CHARACTER * len(content)) if box[0] >= 2 and box[2] <= width - 2
+        ]
+        free = [box for box in boxes if not any(_overlap(box, other) for other in taken)]
+        others = discs[:index] + discs[index + 1 :]
+        clear = [box for box in free if not any(_overlap(box, disc) for disc in others)]
+        if chosen := (clear or free)[:1]:
+            taken += chosen
+            parts.append(text(chosen[0][0], chosen[0][3] - 2, content, weight="600"))
     return parts
+
+
+def _places(at: float, up: float, radius: float, length: float) -> list[Box]:
+    """Return where a label may stand: right, left, above, below."""
+    gap = radius + 3
+    corners = (
+        (at + gap, up - _LINE / 2),
+        (at - gap - length, up - _LINE / 2),
+        (at - length / 2, up - gap - _LINE),
+        (at - length / 2, up + gap),
+    )
+    return [(left, top, left + length, top + _LINE) for left, top in corners]
 
 
 def _overlap(one: Box, other: Box) -> bool:
