@@ -99,11 +99,8 @@ def _by_dataset(whole: pl.DataFrame) -> Markup | None:
         ["its 90 % interval", *(range_of(row["low"], row["high"]) for row in rows)],
         *([said, *(_cell(row, name) for row in rows)] for name, said in _OPINIONS.items()),
     ]
-    return table(
-        header,
-        lines,
-        caption="Error rate of whole datasets. The closest is bold, except on the reference, where being right is no merit.",
-    )
+    caption = "Error rate of whole datasets. The closest is bold; on the reference being right is no merit."
+    return table(header, lines, caption=caption)
 
 
 def _cell(row: dict[str, Any], name: str) -> object:
