@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from mld_pipelines.lake import Lake
 
 __all__ = ["artifact_rows", "load_baseline", "load_scorer", "stored_codebooks"]
+
+_log = logging.getLogger("mld_pipelines.evaluation")
 
 
 def artifact_rows(values: Sequence[dict[str, Any]], *, created_at: datetime) -> pl.DataFrame:
@@ -62,7 +65,7 @@ def load_scorer(lake: Lake, result_name: str, *, n_epoch: int | None = None) -> 
         estimator=ErrorEstimator.from_bytes(by_kind["estimator"]["artifact"]),
         issues=_issues(stored, epoch),
         window_reference=WindowReference.from_bytes(by_kind["window"]["artifact"]),
-        window_map=WindowMap.from_bytes(window_map["artifact"]) if window_map else None,
+        window_map=_window_map(window_map["artifact"], result_name) if window_map else None,
     )
 
 
@@ -98,6 +101,15 @@ def stored_codebooks(lake: Lake, model_name: str, *, current: str | None) -> Ite
             if row["artifact_id"] not in seen:
                 seen.add(row["artifact_id"])
                 yield Codebook.from_bytes(row["artifact"])
+
+
+def _window_map(artifact: bytes, result_name: str) -> WindowMap | None:
+    """The map; None, with a warning, where this code cannot read it: scoring goes on, and the badge says so."""
+    try:
+        return WindowMap.from_bytes(artifact)
+    except CorruptArtifactError as error:
+        _log.warning("the window estimate of result %r is not verified under shift: %s", result_name, error)
+        return None
 
 
 def _of_epoch(rows: pl.DataFrame, epoch: int | None) -> pl.DataFrame:

@@ -184,6 +184,18 @@ def test_the_stored_map_comes_back_with_the_scorer(pair: tuple[StoredResult, Sto
     assert with_.window_map.width_factor == facts(pair[1])["width_factor"]
 
 
+def test_a_map_that_this_code_cannot_read_costs_the_verification_and_nothing_else(
+    pair: tuple[StoredResult, StoredResult], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("mld_pipelines.diagnosis._stress_map.COLUMNS", ("of", "other", "code"))
+    stored = pair[1]
+    scorer = load_scorer(stored.lake, stored.result_name)
+    assert scorer.window_map is None
+    assert "not verified under shift" in caplog.text
+    _, features, logits = toy_outputs(200, seed=3)
+    assert "not verified under shift" in estimate_units(scorer, logits=logits, features=features).badges
+
+
 def test_with_a_map_the_estimate_is_verified_and_nearer_under_shift(pair: tuple[StoredResult, StoredResult]) -> None:
     labels, h, _ = toy_outputs(2000, seed=77, noise=1.4)
     moved = STRESS_FAMILIES["shift"](h, 3, np.random.default_rng(5)).astype(np.float32)
