@@ -27,6 +27,7 @@ from mld_pipelines.diagnosis import (
     window_state,
 )
 from mld_pipelines.diagnosis._artifact import pack_artifact
+from mld_pipelines.diagnosis._fit import _is_below
 from mld_pipelines.diagnosis._monolr import fit_monotone, fit_platt, fit_prior, penalty_for
 from mld_pipelines.exceptions import CorruptArtifactError, InvalidInputError
 from tests.support.estimation import World
@@ -254,6 +255,30 @@ def test_a_better_confidence_replaces_the_model_and_says_so():
             assert (fitted.estimator.model.weights[1:] == 0).all()
             return
     pytest.fail("no reference of forty was better served by confidence")
+
+
+@pytest.mark.parametrize(("auroc", "replaced"), [(0.9449, True), (0.9451, False), (0.96, False)])
+def test_confidence_replaces_a_model_that_ranks_worse_by_more_than_five_thousandths(auroc, replaced):
+    assert _is_below(auroc, 0.95) is replaced
+
+
+@pytest.mark.parametrize(("errors", "modes"), [(9, {"monotone"}), (10, {"monotone", "platt"})])
+def test_nine_errors_are_too_few_to_compare_with_confidence(errors, modes):
+    """Forty references whose features are noise: with ten errors confidence wins at least once, with nine never."""
+    seen = set()
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        logits = rng.normal(size=(80, 3)).astype(np.float32)
+        margin = np.diff(np.sort(logits, axis=1), axis=1)[:, -1]
+        wrong = np.argsort(margin + 0.3 * rng.normal(size=80))[:errors]
+        labels = logits.argmax(axis=1)
+        labels[wrong] = (labels[wrong] + 1) % 3
+        features = rng.normal(size=(80, 4)).astype(np.float32)
+        keys = [f"val/{row}" for row in range(80)]
+        seen.add(
+            fit_estimator(ReferenceUnits(labels=labels, keys=keys, logits=logits, features=features)).estimator.mode
+        )
+    assert seen == modes
 
 
 def test_probabilities_only_are_enough():
