@@ -8,6 +8,7 @@ measured yet says so.
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from statistics import fmean
@@ -76,7 +77,7 @@ def summary(document: Data) -> dict[str, Any]:
     models = document.get("models", {})
     small, photos = ([one for name, one in models.items() if name[0] in kinds] for kinds in (_SMALL, _PHOTOS))
     planted = document.get("planted", [])
-    large = [one["share"] >= _LARGE_SLICE - 1e-3 for one in planted]
+    large = [one["share"] >= _LARGE_SLICE - 5e-4 for one in planted]
     return {
         "small": _means(small),
         "photos": _means(photos),
@@ -140,7 +141,7 @@ _QUALITIES = {
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
+    known = [value for value in values if value is not None and math.isfinite(value)]
     return fmean(known) if known else None
 
 
