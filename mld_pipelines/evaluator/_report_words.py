@@ -42,6 +42,9 @@ BADGE_WORDS = {
     "one predicted class": "The model predicted a single class on the reference: neighbours tell nothing.",
     "no features": "The model was traced without features: there are no error codes and confidence decides alone.",
     "confidence is the better score": "On this model the plain confidence ranks errors best, so it is used.",
+    "many units share one error probability": "So many reference units share a value that a threshold on it means "
+    "little; the mean error probability stands alone.",
+    "only the confidence varies": "No score but the confidence differs between units, so it decides alone.",
     "inputs outside the reference; the estimate may be too low": "More inputs than expected lie far from all reference "
     "units.",
 }

@@ -11,10 +11,12 @@ from urllib.parse import quote
 import polars as pl
 import pytest
 
+from mld_pipelines.diagnosis import _badges
 from mld_pipelines.evaluation import evaluate
 from mld_pipelines.evaluator import Evaluator, Result
 from mld_pipelines.evaluator._html import Markup, join, tag
 from mld_pipelines.evaluator._report_style import STYLE
+from mld_pipelines.evaluator._report_words import BADGE_WORDS
 from mld_pipelines.lake import Lake
 from mld_pipelines.tables import EVALUATION_CODES
 from tests.support.browser import missing_browser, open_browser
@@ -244,3 +246,7 @@ def test_the_report_is_on_the_result_that_the_evaluator_returns(
 ) -> None:
     (path,) = evaluator.get_result(result.result_name).export(tmp_path, "html")
     assert path.name == "report.html"
+
+
+def test_every_badge_is_explained() -> None:
+    assert {getattr(_badges, name) for name in _badges.__all__} <= set(BADGE_WORDS)
