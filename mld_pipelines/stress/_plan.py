@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 from mld_pipelines.exceptions import InvalidInputError
@@ -144,7 +145,7 @@ def choose_inputs(input_ids: Sequence[str], *, n: int = MAX_INPUTS, seed: int) -
     Raises:
         InvalidInputError: No ids, an id twice, or n below 1.
     """
-    if not len(input_ids) or n < 1:
+    if not len(input_ids) or not isinstance(n, Integral) or n < 1:
         raise InvalidInputError(
             f"{len(input_ids)} inputs, {n} to be chosen; nothing was chosen. Pass labelled inputs of the reference."
         )

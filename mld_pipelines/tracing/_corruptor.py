@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     Normalization = tuple[Any, Any]
 
 __all__ = ["Corruptor", "input_array", "stack_inputs"]
+
+_PICTURE_MODES = ("L", "RGB")
+"""Modes of Pillow whose numbers are brightnesses; those of a palette are not."""
 
 _BYTE = 255.0
 """8-bit images are [0, 1] in steps of 1/255; a copy is rounded back to them."""
@@ -46,6 +50,31 @@ class Corruptor:
     normalize: Normalization | None = None
     preprocess: Callable[[Any], Any] | None = None
     collate: Callable[[list[Any]], Any]
+
+    def __post_init__(self) -> None:
+        """Refuse a normalisation that cannot be inverted.
+
+        Raises:
+            InvalidInputError: It is no pair of finite numbers, or a standard deviation is not above 0.
+        """
+        if self.normalize is not None:
+            _ = self.normalization
+
+    @property
+    def normalization(self) -> tuple[list[float], list[float]] | None:
+        """`normalize` as plain numbers: with families and seed it tells one stress pass from another."""
+        if self.normalize is None:
+            return None
+        try:
+            mean, spread = (_numbers(part).tolist() for part in self.normalize)
+        except (TypeError, ValueError):
+            mean, spread = [], []
+        if not mean or not spread or not np.isfinite([*mean, *spread]).all() or min(spread) <= 0.0:
+            raise InvalidInputError(
+                f"normalize is {self.normalize!r}; nothing was recorded. Pass (mean, standard deviation), finite, the "
+                "latter above 0, one number or one per channel each."
+            )
+        return mean, spread
 
     def clean(self, inputs: Sequence[Any]) -> Any:
         """Return what the model takes for these inputs as they are."""
@@ -120,6 +149,10 @@ def stack_inputs(inputs: Any, *, keeps_shape: bool) -> Callable[[list[Any]], Any
 
 
 def _plain_array(raw: Any) -> NDArray[Any]:
+    if _is_picture(raw) and raw.mode not in _PICTURE_MODES:
+        raise InvalidInputError(
+            f"a picture has the mode {raw.mode!r}; nothing was recorded. Convert it: image.convert('RGB')."
+        )
     try:
         array = None if isinstance(raw, (Mapping, str, bytes)) else np.asarray(raw)
     except ValueError:  # arrays of several shapes
@@ -132,8 +165,15 @@ def _plain_array(raw: Any) -> NDArray[Any]:
     return array
 
 
+def _is_picture(raw: Any) -> bool:
+    """Whether an input is an image of Pillow, which the caller has imported then."""
+    return type(raw).__module__.partition(".")[0] == "PIL"
+
+
 def _held_as(copy: NDArray[Any], raw: Any) -> Any:
     """Return a copy in the type, dtype and device of its original."""
+    if _is_picture(raw):
+        return sys.modules["PIL.Image"].fromarray(copy.astype(np.uint8))
     if not hasattr(raw, "detach"):
         return copy.astype(np.asarray(raw).dtype, copy=False)
     import torch
@@ -151,9 +191,13 @@ def _normalised(value: NDArray[Any], normalize: Normalization) -> NDArray[Any]:
     return np.asarray((value - mean) / spread, dtype=value.dtype)
 
 
+def _numbers(part: Any) -> NDArray[np.float64]:
+    return np.asarray(part.detach().cpu() if hasattr(part, "detach") else part, dtype=np.float64).reshape(-1)
+
+
 def _along_channels(part: Any, value: NDArray[Any]) -> NDArray[np.float64]:
     """Return the numbers of `normalize` in the shape of an input: first axis of channels, else the last."""
-    numbers = np.asarray(part.detach().cpu() if hasattr(part, "detach") else part, dtype=np.float64).reshape(-1)
+    numbers = _numbers(part)
     if len(numbers) == 1:
         return numbers.reshape(())
     if value.ndim and value.shape[0] == len(numbers):

@@ -67,7 +67,7 @@ class _Pass:
             for part in _parts(len(self.inputs)):
                 hashes += input_hashes(self.corruptor.clean(self.inputs[part]), part.stop - part.start)
         parts: list[object] = [key, self.fingerprint, self.dataset, self.n_epoch, self.plan.version, self.plan.seed]
-        parts += [list(self.plan.input_ids), self.labels.tolist(), hashes]
+        parts += [list(self.plan.input_ids), self.labels.tolist(), hashes, self.corruptor.normalization]
         return "stress-" + hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 

@@ -192,7 +192,10 @@ def test_the_same_pass_again_is_known(stressing, lake):
     assert lake.read(LANDING_RECEIPTS).height == 1
 
 
-@pytest.mark.parametrize("change", [{"seed": 1}, {"severities": (1,)}, {"max_inputs": 5}, {"n_epoch": 1}])
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": 1}, {"severities": (1,)}, {"max_inputs": 5}, {"n_epoch": 1}, {"normalize": (0.1, 0.8)}],
+)
 def test_another_pass_is_stored_beside_it(stressing, change):
     assert stressing(**change).stream_id != stressing().stream_id
 
@@ -270,6 +273,29 @@ def test_a_preprocessing_runs_after_the_corruption_on_bytes(stressing, images, l
     assert copies(lake)["kind"].n_unique() == KINDS
 
 
+def as_pictures(images, mode):
+    from PIL import Image
+
+    return [Image.fromarray((image[0] * 255).to(torch.uint8).numpy()).convert(mode) for image in images]
+
+
+def test_pictures_stay_pictures_for_the_preprocessing(stressing, images, lake):
+    kinds = set()
+
+    def prepare(batch):
+        kinds.update((type(one).__name__, one.mode, one.size) for one in batch)
+        return torch.stack([torch.from_numpy(np.array(one))[None].float() / 255 for one in batch])
+
+    receipt = stressing(inputs=as_pictures(images, "L"), preprocess=prepare)
+    assert kinds == {("Image", "L", (8, 8))}
+    assert receipt.rows == 12 * KINDS
+
+
+def test_pictures_of_a_palette_are_refused(stressing, images):
+    with pytest.raises(InvalidInputError, match=r"convert\('RGB'\)"):
+        stressing(inputs=as_pictures(images, "P"), preprocess=lambda batch: batch)
+
+
 def test_rows_of_a_table(tracing, model, lake):
     table = torch.randn(40, 4, generator=torch.Generator().manual_seed(1))
     receipt = tracing().stress(table, [0] * 40, input_ids=range(40), families="tabular", severities=(1, 5))
@@ -334,6 +360,10 @@ def test_a_class_that_the_model_has_not_is_refused(tracing, images, lake):
         ({"families": "audio"}, "do not exist"),
         ({"severities": (0,)}, "severities"),
         ({"max_inputs": 0}, "0 to be chosen"),
+        ({"max_inputs": 2.5}, "2.5 to be chosen"),
+        ({"normalize": (0.5, 0.0)}, "above 0"),
+        ({"normalize": 0.5}, "normalize is 0.5"),
+        ({"normalize": (float("nan"), 1.0)}, "finite"),
         ({"input_ids": ["same"] * N}, "more than once"),
         ({"dataset_type": "production"}, "reserved"),
         ({"n_epoch": -1}, "n_epoch"),
