@@ -29,8 +29,8 @@ _SLICE = Column("slice", pl.String, "Group of inferences; `all` is every one", T
 
 #: Sums that the window map of a result judges by (docs/storage.md#shift-sums); null without a map.
 _SHIFT = (
-    Column("shift_n", pl.Int64, "Scored inferences in the sums below; null without a window map", rules=_COUNT),
-    Column("shift_proba_sum", pl.Float64, "Σ error probability by the estimator that saw stressed copies", rules=_SUM),
+    Column("shift_n", pl.Int64, "Scored inferences in the sums below; null without a window map"),
+    Column("shift_proba_sum", pl.Float64, "Σ error probability by the estimator that saw stressed copies"),
 )
 _SHIFT_LISTS = (
     Column("shift_score_sums", _SUMS, "Σ z-score of each of nine risk scores", vector=True),
