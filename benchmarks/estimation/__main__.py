@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     if asked.only:
         plan = _only(plan, asked.only)
     findings = _measure(plan, workers=asked.workers)
-    page, numbers = markdown(findings), json.dumps(document(findings), indent=1)
+    page, numbers = markdown(findings), json.dumps(document(findings), separators=(",", ":"))
     _FOLDER.mkdir(parents=True, exist_ok=True)
     (_FOLDER / "report.md").write_text(page, encoding="utf-8")
     (_FOLDER / "report.json").write_text(numbers + "\n", encoding="utf-8")

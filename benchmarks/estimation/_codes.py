@@ -60,7 +60,7 @@ def compare_codes(model: ModelOutputs, *, rounds: int = 4) -> dict[str, float]:
         "names kept, frozen": float((frozen == codes).mean()),
         "AUROC of code rate": auroc(seen.errors, rates[codes]),
         "UNSEEN, clean": float((codes < 0).mean()),
-        "UNSEEN, severity 5": float(np.mean([_unseen(first, one) for one in _worst(model)])),
+        "UNSEEN, highest severity": float(np.mean([_unseen(first, one) for one in _worst(model)])),
     }
 
 
@@ -129,7 +129,8 @@ def _rates(fit: CodebookFit, reference: Outputs) -> NDArray[np.float64]:
 
 
 def _worst(model: ModelOutputs) -> list[Outputs]:
-    return [outputs for one, outputs in model.corrupted.items() if one.severity == 5]
+    highest = max(one.severity for one in model.corrupted)
+    return [outputs for one, outputs in model.corrupted.items() if one.severity == highest]
 
 
 def _unseen(fit: CodebookFit, outputs: Outputs) -> float:

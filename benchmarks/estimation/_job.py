@@ -82,6 +82,7 @@ def measure_model(name: str, plan: Plan) -> dict[str, Any]:
     _use_one_thread()
     from benchmarks.estimation._codes import compare_codes
     from benchmarks.estimation._ours import fit_ours
+    from benchmarks.estimation._peers import UnitPeers
     from benchmarks.estimation._units import compare_units, cost_per_unit
     from benchmarks.estimation._windows import compare_windows, summarise
 
@@ -89,6 +90,7 @@ def measure_model(name: str, plan: Plan) -> dict[str, Any]:
     began = time.process_time()
     ours = fit_ours(model)
     fitted = time.process_time()
+    peers = UnitPeers(model.train)
     found: dict[str, Any] = {
         "name": name,
         "n_reference": len(model.reference),
@@ -102,11 +104,11 @@ def measure_model(name: str, plan: Plan) -> dict[str, Any]:
         "us per unit": cost_per_unit(model, ours),
         "width": model.weight.shape[1],
         "bank": len(ours.bank.units),
-        "units": {"all": compare_units(model, ours=ours)},
+        "units": {"all": compare_units(model, peers=peers, ours=ours)},
     }
     for size in plan.references:
         if size < len(model.reference):
-            found["units"][str(size)] = compare_units(model, n_reference=size)
+            found["units"][str(size)] = compare_units(model, peers=peers, n_reference=size)
     if name[0] != "b":
         found["windows"] = summarise(compare_windows(model, ours, n=plan.n_windows))
         found["codes"] = compare_codes(model)

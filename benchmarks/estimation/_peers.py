@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,43 +38,57 @@ def log_odds_of_error(logits: NDArray[np.floating]) -> Floats:
     return log_odds
 
 
-@dataclass(eq=False)
 class UnitPeers:
-    """Per-unit peers fitted on the training units and a reference.
+    """Per-unit peers: single scores from the training units, and what learns from a labelled reference.
 
     Args:
         train: Training units: neighbours and class statistics.
-        reference: Labelled units.
-        codes: Code of each reference unit; the regression on six scores uses code error rates.
     """
 
-    train: Outputs
-    reference: Outputs
-    codes: NDArray[np.int64] | None
+    def __init__(self, train: Outputs) -> None:
+        self._train = train
+        self._places = _unit_length(train.features)
+        self._known: dict[str, dict[str, Floats]] = {}
+        self._fit_gaussians()
 
-    def __post_init__(self) -> None:
-        """Fit everything that learns."""
+    def learn(self, reference: Outputs, codes: NDArray[np.int64] | None) -> None:
+        """Fit what learns.
+
+        Args:
+            reference: Labelled units.
+            codes: Code of each; the regression on six scores uses code error rates.
+        """
         from sklearn.isotonic import IsotonicRegression
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
 
-        self._places = _unit_length(self.train.features)
-        self._fit_gaussians()
-        errors = self.reference.errors
+        errors = reference.errors
         self._base = float(errors.mean())
-        self._count_codes(errors)
-        single = log_odds_of_error(self.reference.logits)
+        own = np.zeros(len(errors), dtype=np.int64) if codes is None else codes
+        self._count_codes(own, errors)
+        single = log_odds_of_error(reference.logits)
         self.is_learned = 0 < errors.sum() < len(errors)
         if not self.is_learned:
             return
         self._isotonic = IsotonicRegression(out_of_bounds="clip").fit(single, errors)
         self._platt = LogisticRegression(C=1e4).fit(single[:, None], errors)
-        six = self._six(self.reference, self.scores(self.reference), self._own_rates(errors))
+        six = self._six(reference, self._score(reference), self._own_rates(own, errors))
         self._regression = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)).fit(six, errors)
 
-    def scores(self, outputs: Outputs) -> dict[str, Floats]:
-        """Scores of `RANKING_PEERS`, higher is more likely wrong."""
+    def scores(self, outputs: Outputs, *, name: str) -> dict[str, Floats]:
+        """Scores of `RANKING_PEERS`, higher is more likely wrong.
+
+        Args:
+            outputs: Units.
+            name: Names the units: scores of a name are computed once, also for fewer of its first units.
+        """
+        known = self._known.get(name)
+        if known is None or len(known[RANKING_PEERS[0]]) < len(outputs):
+            known = self._known[name] = self._score(outputs)
+        return {peer: values[: len(outputs)] for peer, values in known.items()}
+
+    def _score(self, outputs: Outputs) -> dict[str, Floats]:
         probabilities = softmax(outputs.logits)
         distances, disagreement, trust = self._neighbours(outputs)
         values = (
@@ -105,22 +118,17 @@ class UnitPeers:
             "regression on six": self._regression.predict_proba(self._six(outputs, scores, rates))[:, 1],
         }
 
-    def _count_codes(self, errors: NDArray[np.bool_]) -> None:
-        codes = self._reference_codes(errors)
+    def _count_codes(self, codes: NDArray[np.int64], errors: NDArray[np.bool_]) -> None:
         seen, size = codes >= 0, int(codes.max()) + 1
         self._counts = np.bincount(codes[seen], minlength=size)
         self._wrong = np.bincount(codes[seen], errors[seen], size)
         # The last entry serves UNSEEN, index −1.
         self._rates = np.append((self._wrong + 4.0 * self._base) / (self._counts + 4.0), self._base)
 
-    def _own_rates(self, errors: NDArray[np.bool_]) -> Floats:
+    def _own_rates(self, codes: NDArray[np.int64], errors: NDArray[np.bool_]) -> Floats:
         """Rate of each reference unit's code without the unit itself."""
-        codes = self._reference_codes(errors)
         own = (self._wrong[codes] - errors + 4.0 * self._base) / (self._counts[codes] + 3.0)
         return np.where(codes >= 0, own, self._base)
-
-    def _reference_codes(self, errors: NDArray[np.bool_]) -> NDArray[np.int64]:
-        return np.zeros(len(errors), dtype=np.int64) if self.codes is None else self.codes
 
     def _six(self, outputs: Outputs, scores: dict[str, Floats], rates: Floats) -> Floats:
         ordered = np.sort(softmax(outputs.logits), axis=1)
@@ -131,7 +139,7 @@ class UnitPeers:
 
     def _neighbours(self, outputs: Outputs) -> tuple[Floats, Floats, Floats]:
         """Log distance to the tenth neighbour, disagreement of ten, and the ratio of nearest same to nearest other."""
-        far = min(_FAR, len(self.train) - 1)
+        far = min(_FAR, len(self._train) - 1)
         near = min(_NEAREST, far)
         squared, labels = np.empty((len(outputs), far)), np.empty((len(outputs), far), dtype=np.int64)
         for start in range(0, len(outputs), _CHUNK):
@@ -141,7 +149,7 @@ class UnitPeers:
             values = np.take_along_axis(table, found, axis=1)
             order = np.argsort(values, axis=1)
             squared[part] = np.take_along_axis(values, order, axis=1)
-            labels[part] = self.train.labels[np.take_along_axis(found, order, axis=1)]
+            labels[part] = self._train.labels[np.take_along_axis(found, order, axis=1)]
         distances = np.sqrt(np.maximum(squared, 0.0))
         is_same = labels == outputs.logits.argmax(axis=1)[:, None]
         limit = 2.0 * distances[:, -1]
@@ -151,8 +159,8 @@ class UnitPeers:
         return np.log(distances[:, near - 1] + 1e-4), 1.0 - is_same[:, :near].mean(axis=1), trust
 
     def _fit_gaussians(self) -> None:
-        features, labels = self.train.features.astype(np.float64), self.train.labels
-        self._classes = np.flatnonzero(np.bincount(labels, minlength=self.train.logits.shape[1]) > 1)
+        features, labels = self._train.features.astype(np.float64), self._train.labels
+        self._classes = np.flatnonzero(np.bincount(labels, minlength=self._train.logits.shape[1]) > 1)
         self._means = np.stack([features[labels == one].mean(axis=0) for one in self._classes])
         centred = np.concatenate([features[labels == one] - self._means[i] for i, one in enumerate(self._classes)])
         covariance = np.cov(centred.T)

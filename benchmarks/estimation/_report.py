@@ -30,17 +30,25 @@ def markdown(findings: Findings) -> str:
 
 
 def document(findings: Findings) -> dict[str, Any]:
-    """Return all numbers of a run as plain values."""
+    """Return all numbers of a run as plain values, to six digits."""
     return {
         "header": _header(findings),
-        "models": findings.models,
-        "planted": findings.planted,
+        "models": _rounded(findings.models),
+        "planted": _rounded(findings.planted),
         "targets": [
             {"quantity": one.quantity, "value": one.value, "must": one.must, "ambitious": one.ambitious,
              "is_met": one.is_met} for one in targets(findings)
         ],
         "words": words(findings),
     }  # fmt: skip
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: _rounded(one) for key, one in value.items()}
+    return [_rounded(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def replace_tables(page: str, tables: str) -> str:

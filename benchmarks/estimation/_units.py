@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.estimation._datasets import PLANTED
 from benchmarks.estimation._metrics import auroc, measure
 from benchmarks.estimation._ours import fit_ours
-from benchmarks.estimation._peers import RANKING_PEERS, UnitPeers
+from benchmarks.estimation._peers import RANKING_PEERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from benchmarks.estimation._generation import ModelOutputs, Outputs
     from benchmarks.estimation._ours import Ours
+    from benchmarks.estimation._peers import UnitPeers
 
     Scores = dict[str, NDArray[np.float64]]
 
@@ -34,28 +35,29 @@ _MIN_OUTCOMES = 20
 
 
 def compare_units(
-    model: ModelOutputs, *, n_reference: int | None = None, ours: Ours | None = None
+    model: ModelOutputs, *, peers: UnitPeers, n_reference: int | None = None, ours: Ours | None = None
 ) -> dict[str, object]:
     """Return, per method, its metrics on the held-out units and in the corrupted sets.
 
     Args:
         model: The model's outputs.
+        peers: Peers that know the training units; what they learn from a reference is learned again here.
         n_reference: Reference units to use; None takes all.
         ours: The fit on them, if it is at hand.
     """
     rows = _thinned(len(model.reference), n_reference)
     ours = ours or fit_ours(model, rows=rows)
     used = model.reference if rows is None else model.reference.take(rows)
-    peers = UnitPeers(model.train, used, None if ours.codes is None else ours.codes.assignment.index)
+    peers.learn(used, None if ours.codes is None else ours.codes.assignment.index)
     table = {
         name: _clean_metrics(values, model, is_probability=name not in RANKING_PEERS)
-        for name, values in _scores(model.held_out, ours, peers).items()
+        for name, values in _scores("held out", model.held_out, ours, peers).items()
     }
     corrupted: dict[str, dict[str, list[float]]] = {name: {} for name in table}
     sets = 0
-    for outputs in _usable_sets(model, limit=_MOST_SET_UNITS if rows is None else _MOST_SET_UNITS_THINNED):
+    for name_of_set, outputs in _usable_sets(model, limit=_MOST_SET_UNITS if rows is None else _MOST_SET_UNITS_THINNED):
         sets += 1
-        for name, values in _scores(outputs, ours, peers).items():
+        for name, values in _scores(name_of_set, outputs, ours, peers).items():
             for metric, value in measure(outputs.errors, values, is_probability=name not in RANKING_PEERS).items():
                 corrupted[name].setdefault(f"{metric} corrupted", []).append(value)
     methods = {
@@ -88,18 +90,18 @@ def _thinned(n: int, wanted: int | None) -> NDArray[np.int64] | None:
     return np.sort(np.random.default_rng(1_000).permutation(n)[:wanted])
 
 
-def _usable_sets(model: ModelOutputs, *, limit: int) -> Iterator[Outputs]:
+def _usable_sets(model: ModelOutputs, *, limit: int) -> Iterator[tuple[str, Outputs]]:
     """Corrupted sets with at least 20 errors and 20 successes among their first units."""
-    for outputs in model.corrupted.values():
+    for one, outputs in model.corrupted.items():
         some = outputs.take(slice(0, limit))
         wrong = int(some.errors.sum())
         if _MIN_OUTCOMES <= wrong <= len(some) - _MIN_OUTCOMES:
-            yield some
+            yield f"{one.kind} {one.severity}", some
 
 
-def _scores(outputs: Outputs, ours: Ours, peers: UnitPeers) -> Scores:
+def _scores(name: str, outputs: Outputs, ours: Ours, peers: UnitPeers) -> Scores:
     units = ours.score(outputs)
-    single = peers.scores(outputs)
+    single = peers.scores(outputs, name=name)
     return {OURS: units.error_proba, **single, **peers.probabilities(outputs, single, units.codes)}
 
 
