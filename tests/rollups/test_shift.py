@@ -14,7 +14,7 @@ from mld_pipelines.lake import Batch, Lake
 from mld_pipelines.rollups import Scorers, refresh_alerts, refresh_windows, score_days
 from mld_pipelines.rollups._shift import carry_sums
 from mld_pipelines.tables import LANDING_INFERENCES, MONITORING_SCORED, MONITORING_WINDOWS
-from mld_pipelines.windows import SHIFT_COLUMNS, derive, roll_up
+from mld_pipelines.windows import SHIFT_COLUMNS, aggregate, derive, roll_up
 from tests.support.traced import MODEL, START, toy_outputs, write_feedback, write_inferences, write_stress, write_trace
 
 if TYPE_CHECKING:
@@ -291,3 +291,34 @@ def test_no_rows_carry_nothing(lake: Lake, result: str) -> None:
     log(lake, 10, result)
     unscored = lake.read(LANDING_INFERENCES)
     assert carry_sums(unscored, scorer)["shift_n"].null_count() == 150
+
+
+def test_tables_of_older_code_get_the_columns_and_keep_their_windows(
+    tmp_path: Path, evaluated: tuple[Path, str]
+) -> None:
+    """A day scored and aggregated before there were such sums, and more of it since."""
+    import dataclasses
+    import shutil
+
+    shutil.copytree(evaluated[0], tmp_path / "lake")
+    old, result = Lake.open(str(tmp_path / "lake")), evaluated[1]
+    log(old, 10, result)
+    for spec in (MONITORING_SCORED, MONITORING_WINDOWS):
+        columns = tuple(column for column in spec.columns if column.name not in SHIFT)
+        before = dataclasses.replace(spec, columns=columns)
+        if spec is MONITORING_SCORED:
+            rows = score_inferences(old.read(LANDING_INFERENCES), load_scorer(old, result)).drop("schema_version")
+            filled = rows.with_columns(result_name=pl.lit(result), is_invalid=pl.lit(value=False))
+            kept = filled.select(name for name in before.column_names if name != "schema_version")
+            until = old.version(LANDING_INFERENCES)
+            old.commit_once(before, [Batch(f"scored:{DAYS[0]}:{result}", until, kept)])
+        else:
+            states = aggregate(kept, references=Scorers(old).references({result}).windows)
+            marks = {f"basic:{DAYS[0]}": until, f"scored:{DAYS[0]}": old.version(MONITORING_SCORED)}
+            old.replace(before, states.drop(SHIFT), where={"event_day": DAYS}, marks=marks)
+    lake = Lake.open(str(tmp_path / "lake"))
+    log(lake, 11, result)
+    refresh(lake)
+    (row,) = hours(lake, result).to_dicts()
+    assert (row["n_scored"], row["shift_n"]) == (300, 150)
+    assert "not verified under shift" in derived_day(lake, result)["badges"], "half of the hour is in no sum"
