@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import inspect
 
+import polars as pl
 import pytest
 
 from assets.automation import AUTOMATION_TAG
 from assets.definitions import defs as platform
 from mld_pipelines.compute import PoolPolicy
-from mld_pipelines.tables import LANDING_RECEIPTS, LANDING_STRESS, TRACES_STRESS
+from mld_pipelines.tables import (
+    ESTIMATORS_MODELS,
+    EVALUATION_RESULTS,
+    LANDING_RECEIPTS,
+    LANDING_STRESS,
+    TRACES_STRESS,
+)
 from mld_pipelines.tracing import StressOptions, register_dataset, register_model, stress_run, trace_run
 from tests.support.traced import write_trace
 
@@ -178,3 +185,20 @@ def stress_rows(monkeypatch):
         assert lake.read(LANDING_RECEIPTS)["purpose"].to_list() == ["stress"]
 
     return write
+
+
+def test_a_finished_pass_makes_the_next_result(lake, registered, launch, tick, instance, resources):
+    registered(n=300)
+    launch("traces")
+    assert launch("evaluation").success
+    first = tick("reevaluate")
+    assert first.run_requests == []
+    assert launch(max_inputs=300).success
+    (request,) = tick("reevaluate", first.cursor).run_requests
+    done = platform.resolve_job_def("evaluation").execute_in_process(
+        instance=instance, run_config=request.run_config, resources=resources, partition_key=request.partition_key
+    )
+    assert done.success
+    newest = lake.read(EVALUATION_RESULTS).sort("created_at").row(-1, named=True)
+    kinds = lake.read(ESTIMATORS_MODELS).filter(pl.col("evaluation_id") == newest["evaluation_id"])["kind"]
+    assert (newest["trigger"], "window_map" in kinds.to_list()) == ("stress", True)

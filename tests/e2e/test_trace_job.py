@@ -6,7 +6,14 @@ import polars as pl
 import pytest
 
 from mld_pipelines.lake import Lake
-from mld_pipelines.tables import LANDING_RECEIPTS, LANDING_TRACES, TRACES_INPUTS
+from mld_pipelines.tables import (
+    ESTIMATORS_MODELS,
+    EVALUATION_RESULTS,
+    LANDING_RECEIPTS,
+    LANDING_TRACES,
+    TRACES_INPUTS,
+    TRACES_STRESS,
+)
 from tests.support.processes import run_mld, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1500)]
@@ -94,7 +101,7 @@ def test_the_rows_are_those_of_the_dataset(run, lake):
     assert sorted(rows.select("input_id", "label").rows()) == sorted(expected)
     assert rows["feature"].list.len().unique().to_list() == [32]
     assert 0.8 < (rows["prediction"] == rows["label"]).mean() < 1.0
-    receipts = lake.read(LANDING_RECEIPTS, model_key=MODEL_KEY)
+    receipts = lake.read(LANDING_RECEIPTS, model_key=MODEL_KEY, purpose="trace")
     assert receipts.select("dataset_type", "purpose").rows() == [("val", "trace")]
 
 
@@ -105,3 +112,25 @@ def test_the_new_traces_are_promoted_by_themselves(run, platform, lake):
         seconds=180,
     )
     assert promoted == 700
+
+
+def test_the_model_is_stressed_by_itself(run, platform, lake):
+    receipts, _ = wait_for(
+        lambda: lake.read(LANDING_RECEIPTS, model_key=MODEL_KEY, purpose="stress").to_dicts(),
+        f"the run of the stress_passes sensor; see {platform.url}/automation",
+        seconds=600,
+    )
+    (row,) = receipts
+    assert (row["dataset_type"], row["rows"], row["dropped"]) == ("val", 400 * 63, 0)
+
+
+def test_the_next_result_is_verified_under_shift(run, platform, lake):
+    def verified():
+        results = lake.read(EVALUATION_RESULTS, model_key=MODEL_KEY)
+        maps = lake.read(ESTIMATORS_MODELS, model_key=MODEL_KEY).filter(pl.col("kind") == "window_map")
+        return results.join(maps, on="evaluation_id", how="semi")["result_name"].to_list()
+
+    names, _ = wait_for(verified, f"the run of the reevaluate sensor; see {platform.url}/automation", seconds=300)
+    kinds = lake.read(ESTIMATORS_MODELS, model_key=MODEL_KEY, result_name=names[0])["kind"]
+    assert "window_map" in kinds.to_list()
+    assert lake.scan(TRACES_STRESS, model_key=MODEL_KEY).select(pl.len()).collect().item() == 400 * 63
