@@ -89,10 +89,12 @@ class Findings:
         """A quantity of the codes, one value per model."""
         return [self.models[name]["codes"][quantity] for name in names if "codes" in self.models[name]]
 
-    def purities(self, *, least: float, alone: bool | None = None) -> list[float]:
+    def purities(self, *, least: float, data: str | None = None, alone: bool | None = None) -> list[float]:
         """Purity of each planted slice of at least this share of the reference."""
         return [
             row["purity"]
             for row in self.planted
-            if row["share"] >= least - 5e-4 and (alone is None or row["is_alone"] == alone)
+            if row["share"] >= least - 5e-4
+            and (data is None or row["data"] == data)
+            and (alone is None or row["is_alone"] == alone)
         ]

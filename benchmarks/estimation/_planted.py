@@ -41,7 +41,8 @@ class Recovery:
         share: Its share of the reference.
         error_rate: Of its units.
         purity: Of the first ten issues' ten units nearest their centroid, the largest share that belongs to it.
-        rank: Place of that issue, from 1.
+        examples: The same among the wrong units only, which an issue shows as its examples.
+        rank: Place of the issue behind `purity`, from 1.
     """
 
     data: str
@@ -51,6 +52,7 @@ class Recovery:
     share: float
     error_rate: float
     purity: float
+    examples: float
     rank: int
 
 
@@ -76,16 +78,19 @@ def recover(kind: str, seed: int, *, epochs: int | None = None) -> list[Recovery
     for names in [*((name,) for name in SLICES), tuple(SLICES)]:
         planted, members = _plant(clean, names, np.random.default_rng(seed + 50))
         network = networks["shortcut" in names]
-        for name, purity, rank, errors in _search(network, planted, members):
+        codes, distance, errors = _search(network, planted)
+        for name, rows in members.items():
+            purity, rank = _best_issue(codes, distance, errors, rows)
             found.append(
                 Recovery(
                     data="digits" if kind == "n" else "table",
                     seed=seed,
                     name=name,
                     is_alone=len(names) == 1,
-                    share=len(members[name]) / clean.n_reference,
-                    error_rate=errors,
+                    share=len(rows) / clean.n_reference,
+                    error_rate=float(errors[rows].mean()),
                     purity=purity,
+                    examples=_best_issue(codes, distance, errors, rows, among=errors)[0],
                     rank=rank,
                 )
             )
@@ -103,13 +108,12 @@ def _plant(data: Dataset, names: tuple[str, ...], rng: np.random.Generator) -> t
     return data, members
 
 
-def _search(network: Network, data: Dataset, members: dict[str, Rows]) -> list[tuple[str, float, int, float]]:
-    """Purity and place of the best issue, and the error rate, of each slice. Issues are codes by falling errors."""
+def _search(network: Network, data: Dataset) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Code of each reference unit, its distance to the centroid, and whether it is wrong."""
     from benchmarks.estimation._networks import run
 
     part = data.splits["reference"]
     features, logits = run(network, data.inputs[part])
-    errors = logits.argmax(axis=1) != data.labels[part]
     identity = CodebookIdentity(
         model_name="planted", fingerprint="b" * 64, feature_layer="head", feature_dim=features.shape[1],
         output_kind="logits", n_classes=logits.shape[1], sqrt_p_weight=Policy().sqrt_p_weight,
@@ -117,19 +121,34 @@ def _search(network: Network, data: Dataset, members: dict[str, Rows]) -> list[t
     fit = fit_codebook(features, unit_statistics(logits=logits).probabilities, identity=identity, policy=Policy())
     if fit is None:
         raise RuntimeError(f"{len(features)} units are too few for a codebook")
-    codes, distance = fit.assignment.index, fit.assignment.distance
-    wrong = np.bincount(codes[codes >= 0], errors[codes >= 0], fit.codebook.n_codes)
-    issues = np.argsort(-wrong, kind="stable")[:_ISSUES]
-    nearest = [
-        rows[np.argsort(distance[rows], kind="stable")[:_NEAREST]]
-        for rows in (np.flatnonzero(codes == one) for one in issues)
-    ]
-    found = []
-    for name, rows in members.items():
-        shares = [float(np.isin(one, rows).mean()) for one in nearest]
-        best = int(np.argmax(shares))
-        found.append((name, shares[best], best + 1, float(errors[rows].mean())))
-    return found
+    return fit.assignment.index, fit.assignment.distance, logits.argmax(axis=1) != data.labels[part]
+
+
+def _best_issue(
+    codes: NDArray[np.int64],
+    distance: NDArray[np.float64],
+    errors: NDArray[np.bool_],
+    members: Rows,
+    *,
+    among: NDArray[np.bool_] | None = None,
+) -> tuple[float, int]:
+    """Largest share of a slice among an issue's nearest units, and the issue's place.
+
+    Args:
+        codes: Code of each unit, −1 for `UNSEEN`.
+        distance: To its centroid.
+        errors: Whether it is wrong; issues are codes by falling errors, as `get_issues` lists them.
+        members: Units of the slice.
+        among: Units that are looked at; None looks at all.
+    """
+    wrong = np.bincount(codes[codes >= 0], errors[codes >= 0])
+    shares = []
+    for issue in np.argsort(-wrong, kind="stable")[:_ISSUES]:
+        units = np.flatnonzero((codes == issue) if among is None else (codes == issue) & among)
+        nearest = units[np.argsort(distance[units], kind="stable")[:_NEAREST]]
+        shares.append(float(np.isin(nearest, members).mean()) if len(nearest) else 0.0)
+    best = int(np.argmax(shares))
+    return shares[best], best + 1
 
 
 def _mislabelled(data: Dataset, free: Rows, rng: np.random.Generator) -> tuple[Dataset, Rows]:

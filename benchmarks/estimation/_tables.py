@@ -121,11 +121,14 @@ def planted_table(findings: Findings) -> str:
                 f"{np.mean([row['share'] for row in found]):.1%}",
                 f"{np.mean([row['error_rate'] for row in found]):.2f}",
                 f"{np.mean([row['purity'] for row in found]):.2f}",
+                f"{np.mean([row['examples'] for row in found]):.2f}",
                 " ".join(f"{row['purity']:.1f}" for row in found),
                 " ".join(str(row["rank"]) for row in found),
             ]
         )
-    return table(["data", "slice", "planted", "share", "error rate", "purity", "by seed", "issue"], rows)
+    return table(
+        ["data", "slice", "planted", "share", "error rate", "purity", "of examples", "purity by seed", "issue"], rows
+    )
 
 
 def target_table(findings: Findings) -> str:

@@ -195,8 +195,15 @@ def _code_targets(findings: Findings) -> list[Target]:
 
 
 def _planted(findings: Findings) -> list[Target]:
-    purity = _mean(findings.purities(least=SMALL_SLICE))
-    return [Target("planted slices of 3 % and more: share in the best of ten issues", purity, 0.9)]
+    what = "planted slices of 3 % and more, share in the best of ten issues"
+    alone, together = (
+        {data: _mean(findings.purities(least=SMALL_SLICE, data=data, alone=one)) for data in ("digits", "table")}
+        for one in (True, False)
+    )
+    return [
+        *(Target(f"{what}: {data}, each alone", value, 0.9) for data, value in alone.items()),
+        *(Target(f"{what}: {data}, all five at once", value, 0.9) for data, value in together.items()),
+    ]
 
 
 def _costs(findings: Findings) -> list[Target]:

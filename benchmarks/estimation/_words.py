@@ -102,13 +102,20 @@ def _by_kind(findings: Findings, names: list[str], title: str) -> list[str]:
 
 
 def _planted(findings: Findings) -> list[str]:
+    """What was found of the slices, and which of them were not."""
     lines = []
-    for row in findings.planted:
-        if row["purity"] < 0.9:
-            size = "" if row["share"] >= SMALL_SLICE - 5e-4 else " (below 3 %: not expected)"
-            company = "alone" if row["is_alone"] else "with the others"
-            lines.append(
-                f"Planted, {row['data']} {row['seed']}, {row['name']} {company}: the best of ten issues holds "
-                f"{row['purity']:.0%} of it{size}."
-            )
+    for alone, company in ((True, "each alone"), (False, "all five at once")):
+        big = [row for row in findings.planted if row["is_alone"] == alone and row["share"] >= SMALL_SLICE - 5e-4]
+        small = [row for row in findings.planted if row["is_alone"] == alone and row["share"] < SMALL_SLICE - 5e-4]
+        for rows, size in ((big, "3 % and more"), (small, "1 %")):
+            if not rows:
+                continue
+            lost = [
+                f"{row['name']} ({row['data']} {row['seed']}, {row['purity']:.0%})"
+                for row in rows
+                if row["purity"] < 0.5
+            ]
+            found = f"{len(rows) - len(lost)} of {len(rows)} slices are the majority of one of the first ten issues"
+            missing = f"; not found: {', '.join(lost)}" if lost else ""
+            lines.append(f"Planted, {size}, {company}: {found}{missing}.")
     return lines
