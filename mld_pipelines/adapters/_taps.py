@@ -114,7 +114,7 @@ class FeatureTap(_Hook):
 
     def arm(self) -> Slot:
         """Forget what was kept and keep what comes next in this thread; return the slot to hand to `take`."""
-        slot = self.slot()
+        slot = self._slots.get(get_ident()) or self.slot()
         if self._shared is None:
             slot.kept = _ARMED  # one attribute for two facts: behind a forward pass each access costs a microsecond
         else:

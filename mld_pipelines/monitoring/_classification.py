@@ -22,7 +22,16 @@ from mld_pipelines.capture import (
 )
 from mld_pipelines.exceptions import InvalidInputError, StorageError
 from mld_pipelines.monitoring._background import Background
-from mld_pipelines.monitoring._call import NO_TIME, Beaten, batch_size, combined, frozen, rows_of, stated_time
+from mld_pipelines.monitoring._call import (
+    NO_TIME,
+    CallEnd,
+    CallStart,
+    batch_size,
+    combined,
+    frozen,
+    rows_of,
+    stated_time,
+)
 from mld_pipelines.monitoring._scoring import ResultScoring
 from mld_pipelines.monitoring._stand_in import StandIn
 from mld_pipelines.records import model_key, normalise_input_ids
@@ -106,16 +115,13 @@ class ClassificationLogger(StandIn):
         self._probe = Probe(model, feature_layer=feature_layer)
         self._tap = self._probe.tap()
         self._start_recording(stream_id)
-        self._path = Beaten(
-            model=model,
-            tap=self._tap,
-            is_attached=False,
+        self._start = CallStart(model, self._tap, is_attached=False, hashes_inputs=hash_inputs)
+        self._end = CallEnd(
             put=self._recorder.put,
             background=self._background,
             next_number=itertools.count().__next__,
             clock=clock,
             metadata=dict(metadata) if metadata else None,
-            hashes_inputs=hash_inputs,
         )
         self._lock = threading.Lock()
         self._said: set[str] = set()
@@ -150,9 +156,8 @@ class ClassificationLogger(StandIn):
             metadata: Scalars per input by name.
             **kwargs: Passed on to the model.
         """
-        path = self._path
-        model, tap, is_attached, *_ = path
-        hashed = self._hashed(args, kwargs) if path.hashes_inputs else None
+        model, tap, is_attached, hashes_inputs = self._start
+        hashed = self._hashed(args, kwargs) if hashes_inputs else None
         if not is_attached:
             return self._first_call(args, kwargs, (request_ids, metadata, hashed))
         slot = tap.arm()
@@ -163,12 +168,11 @@ class ClassificationLogger(StandIn):
             tap.take(slot)
             raise
         latency = time.perf_counter_ns() - start
-        self._keep(path, slot, output, tap.take(slot), latency, args, request_ids, metadata, hashed)
+        self._keep(slot, output, tap.take(slot), latency, args, request_ids, metadata, hashed)
         return output
 
     def _keep(  # noqa: PLR0917 - names cost more than places here
         self,
-        path: Beaten,
         slot: Slot,
         output: Any,
         feature: Any,
@@ -180,7 +184,7 @@ class ClassificationLogger(StandIn):
     ) -> None:
         """Clone and append, on the caller's thread; a call that cannot be logged is counted and never reaches it."""
         try:
-            _, _, _, put, background, next_number, clock, constant, _, plain, row_bytes = path
+            put, background, next_number, clock, constant, plain, row_bytes = self._end
             kept, device, ready = None, None, None
             try:
                 scores: Any = output if type(output) is plain else self._probe.scores(output)
@@ -222,7 +226,7 @@ class ClassificationLogger(StandIn):
 
     def _learn(self, **facts: Any) -> None:
         with self._lock:
-            self._path = self._path._replace(**facts)
+            self._end = self._end._replace(**facts)
 
     def _first_call(self, args: Any, kwargs: Any, said: tuple[Any, ...]) -> Any:
         """Call the model, watching it to learn where scores and feature are; concurrent first calls each do."""
@@ -238,7 +242,7 @@ class ClassificationLogger(StandIn):
             self._say("output", f"only basic metrics are logged: {error}")
         except Exception as error:
             self._failed(error)
-        self._keep(self._path, slot, output, feature, latency, args, *said)
+        self._keep(slot, output, feature, latency, args, *said)
         try:
             self._attach()
             self._background.context = None
@@ -267,11 +271,11 @@ class ClassificationLogger(StandIn):
     def _attach(self) -> None:
         """Put the hook on the head, once."""
         with self._lock:
-            if not self._path.is_attached and not self._recorder.is_closed:
+            if not self._start.is_attached and not self._recorder.is_closed:
                 if self._probe.head is not None:
                     self._tap.attach(self._probe.head)
                     self._probe.attached = self._tap
-                self._path = self._path._replace(is_attached=True)
+                self._start = self._start._replace(is_attached=True)
 
     def _hashed(self, args: Any, kwargs: Any) -> list[str] | None:
         """Hash the inputs before the model can change them."""
@@ -284,7 +288,7 @@ class ClassificationLogger(StandIn):
 
     def _event_time(self) -> int:
         try:
-            return stated_time(self._path.clock)
+            return stated_time(self._end.clock)
         except Exception as error:
             self._say("clock", f"the clock failed, the time of ingest is used: {type(error).__name__}: {error}")
             return NO_TIME
