@@ -136,13 +136,14 @@ def _pictures(stored: StoredResult, frames: dict[str, pl.DataFrame]) -> dict[str
 
 
 def _map_of_codes(frames: dict[str, pl.DataFrame], decisive: str) -> dict[str, dg.MarkdownMetadataValue]:
-    """Return the codes by place, size and category; the glance shows their errors, the most first."""
+    """Return the codes by place, size and category; the glance shows their errors, the worst code first."""
+    from mld_pipelines.evaluation import excess_errors
     from mld_pipelines.figures import bubble_map
 
     keys = ["n_epoch", "error_code"]
     verdicts = frames["evaluation/issues"].filter(pl.col("dataset") == decisive).select(*keys, "category")
     codes = frames["evaluation/codes"].join(verdicts, on=keys, how="left", nulls_equal=True)
-    worst = codes.sort("errors", "counts", "error_code", descending=[True, True, False])
+    worst = codes.sort(excess_errors("n_epoch", "unit_kind"), "errors", "error_code", descending=[True, True, False])
     picture = bubble_map(
         worst, x="map_x", y="map_y", label="error_code", size="counts", category="category", limit=_MOST_CODES,
         title=f"Map of codes, {decisive}",

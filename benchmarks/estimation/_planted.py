@@ -137,13 +137,14 @@ def _best_issue(
     Args:
         codes: Code of each unit, −1 for `UNSEEN`.
         distance: To its centroid.
-        errors: Whether it is wrong; issues are codes by falling errors, as `get_issues` lists them.
+        errors: Whether it is wrong; issues are codes by falling errors beyond the average rate, as in `get_issues`.
         members: Units of the slice.
         among: Units that are looked at; None looks at all.
     """
-    wrong = np.bincount(codes[codes >= 0], errors[codes >= 0])
+    found = codes >= 0
+    excess = np.bincount(codes[found], errors[found] - errors.mean())
     shares = []
-    for issue in np.argsort(-wrong, kind="stable")[:_ISSUES]:
+    for issue in np.argsort(-excess, kind="stable")[:_ISSUES]:
         units = np.flatnonzero((codes == issue) if among is None else (codes == issue) & among)
         nearest = units[np.argsort(distance[units], kind="stable")[:_NEAREST]]
         shares.append(float(np.isin(nearest, members).mean()) if len(nearest) else 0.0)

@@ -32,10 +32,10 @@ def days(lake: Lake, result_name: str, truth: Truth) -> pl.DataFrame:
 
 
 def top_issues(result: Result) -> pl.DataFrame:
-    """Return the five codes with the most errors in the deciding dataset."""
+    """Return the five worst codes of the deciding dataset."""
     issues = result.get_issues(dataset=result.decision_dataset)
     columns = ["error_code", "category", "reason", "counts", "errors", "error_rate", "top_error_types"]
-    return issues.sort("errors", "error_rate", descending=True).head(5).select(columns)
+    return issues.head(5).select(columns)
 
 
 def alerts(lake: Lake) -> pl.DataFrame:

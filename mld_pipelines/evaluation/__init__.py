@@ -10,6 +10,7 @@ from mld_pipelines.evaluation._evaluate import Progress, compute, evaluate, eval
 from mld_pipelines.evaluation._evidence import EVIDENCE_SCHEMA, reliability_bins, window_evidence
 from mld_pipelines.evaluation._filters import Filters, filter_expression, filtered
 from mld_pipelines.evaluation._load import StoredResult, list_results, load_result, result_names
+from mld_pipelines.evaluation._order import excess_errors
 from mld_pipelines.evaluation._plan import EvaluationPlan, known_models, plan
 from mld_pipelines.evaluation._production import SCORE_COLUMNS, labelled_production, latest_feedback, score_inferences
 from mld_pipelines.evaluation._promotion import Promotion, UnfinishedStream, promote, unfinished_streams
@@ -43,6 +44,7 @@ __all__ = [
     "estimate_units",
     "evaluate",
     "evaluate_again",
+    "excess_errors",
     "filter_expression",
     "filtered",
     "format_spec",

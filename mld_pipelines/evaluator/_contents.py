@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from mld_pipelines.evaluation import load_scorer
+from mld_pipelines.evaluation import excess_errors, load_scorer
 from mld_pipelines.evaluator._pairing import Side
 from mld_pipelines.evaluator._scoring import ScorerChoice
 from mld_pipelines.exceptions import UnknownEpochError
@@ -43,7 +43,7 @@ class ResultContents:
         rows = self._stored.issues()
         decides = pl.col("dataset") != self._stored.row["decision_dataset"]
         ordered = rows.sort(
-            decides, "dataset", "n_epoch", "errors", "counts", "error_code",
+            decides, "dataset", "n_epoch", excess_errors("dataset", "n_epoch", "unit_kind"), "errors", "error_code",
             descending=[False, False, False, True, True, False],
         )  # fmt: skip
         return ordered.select(*(column.name for column in ISSUE_COLUMNS), "n_epoch", "unit_kind")

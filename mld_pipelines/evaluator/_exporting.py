@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from mld_pipelines.evaluation import ALEATORIC
+from mld_pipelines.evaluation import ALEATORIC, excess_errors
 from mld_pipelines.evaluator._contents import ResultContents
 from mld_pipelines.evaluator._display import ResultFrame
 from mld_pipelines.evaluator._export import Exported, export_files
@@ -29,7 +29,7 @@ class ResultExport(ResultContents):
     """Codes and files of a result; the base of `Result`."""
 
     def get_codes(self, category: str | Sequence[str] | None = None) -> ResultFrame:
-        """Return one row per error code that says what it is, those with most errors first.
+        """Return one row per error code that says what it is, in the order of `get_issues`.
 
         Args:
             category: Only codes of these categories; `aleatoric_hotspot`, which overlays the others, means the flagged.
@@ -92,8 +92,9 @@ class ResultExport(ResultContents):
         verdicts = self._stored.issues().filter(decisive).select(*keys, "category", "is_aleatoric")
         rows = self._stored.codes().join(verdicts, on=keys, how="left", nulls_equal=True)
         ordered = rows.sort(
-            "n_epoch", "errors", "counts", "error_code", descending=[False, True, True, False], nulls_last=False
-        )
+            "n_epoch", excess_errors("n_epoch", "unit_kind"), "errors", "error_code",
+            descending=[False, True, True, False], nulls_last=False,
+        )  # fmt: skip
         names = [column.name for column in CODE_COLUMNS]
         return ordered.select(names[0], "category", "is_aleatoric", *names[1:], "n_epoch", "unit_kind")
 

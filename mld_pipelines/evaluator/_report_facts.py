@@ -53,7 +53,7 @@ def gather_facts(
         .filter(in_epoch)
         .rename({"dataset_type": "dataset"})
         .sort("dataset", maintain_order=True),
-        issues=own.sort("errors", "counts", "error_code", descending=[True, True, False]),
+        issues=own,
         codes=codes.filter(in_epoch),
         evidence=window_evidence(stored),
         reliability=_reliability(units.filter(in_epoch), decisive),

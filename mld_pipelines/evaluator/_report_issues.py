@@ -19,12 +19,13 @@ __all__ = ["issues_section"]
 
 _SHOWN = 12
 _LISTED = 60
+_ORDER = "those with most errors beyond the average rate first"
 _WORST = ("critical_hotspot", "hotspot", "recessive_hotspot")
 _CLASSES = 4
 
 
 def issues_section(facts: ReportFacts) -> Markup:
-    """Return the codes outside coverage as cards, those with most errors first, and a table of all."""
+    """Return the codes outside coverage as cards, worst first, and a table of all."""
     open_issues = facts.issues.filter(pl.col("category").is_in(_WORST) & (pl.col("errors") > 0))
     described = {row["error_code"]: row for row in facts.codes.iter_rows(named=True)}
     cards = [
@@ -35,7 +36,7 @@ def issues_section(facts: ReportFacts) -> Markup:
     else:
         rest = open_issues.height - len(cards)
         more = f" {rest} further codes outside coverage are in the table below." if rest > 0 else ""
-        said = tag("p", f"Codes outside coverage, those with most errors first.{more}")
+        said = tag("p", f"Codes outside coverage, {_ORDER}.{more}")
     return tag(
         "section", tag("h2", "Top issues"), said, tag("div", cards, class_="issues") if cards else None,
         _all_codes(facts.issues),
@@ -125,5 +126,5 @@ def _all_codes(issues: pl.DataFrame) -> Markup | None:
         for row in rows
     ]  # fmt: skip
     header = ["code", "category", "reason", "units", "wrong", "error rate", "95 % interval", "q"]
-    title = f"The {len(rows)} codes with most errors, deciding dataset"
+    title = f"{len(rows)} codes of the deciding dataset, {_ORDER}"
     return tag("details", tag("summary", title), table(header, lines))

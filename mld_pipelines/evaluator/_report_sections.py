@@ -149,7 +149,7 @@ def map_section(facts: ReportFacts) -> Markup | None:
     placed = facts.codes.filter(pl.col("map_x").is_not_null())
     if placed.is_empty():
         return None
-    frame = placed.sort("errors", "counts", "error_code", descending=[True, True, False]).with_columns(
+    frame = placed.with_columns(
         pl.format("{}: {} of {} wrong, {}", "error_code", "errors", "counts", "category").alias("note")
     )
 
@@ -163,8 +163,8 @@ def map_section(facts: ReportFacts) -> Markup | None:
 
     caption = (
         "Each bubble is a code: its area follows the units of the deciding dataset, its colour the category; the codes "
-        "with most errors are named. Near bubbles hold similar inputs. The axes are the first two principal axes of "
-        "the codes and have no unit; they stay the same in later results of these weights."
+        "with most errors beyond the average rate are named. Near bubbles hold similar inputs. The axes are the first "
+        "two principal axes of the codes and have no unit; they stay the same in later results of these weights."
     )
     return tag(
         "section",

@@ -97,7 +97,9 @@ class Result(ResultExport):
     def get_issues(
         self, dataset: str | None = None, category: str | Sequence[str] | None = None, filters: Filters | None = None
     ) -> ResultFrame:
-        """Return one row per error code and dataset, worst verdicts of the deciding dataset first.
+        """Return one row per error code and dataset, the deciding dataset first, its worst codes first.
+
+        The worst is the code with most errors beyond those that as many units have at the rate of its dataset.
 
         Args:
             dataset: Only this dataset.

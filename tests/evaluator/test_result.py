@@ -65,6 +65,14 @@ def test_the_issues_have_every_column_in_its_place(result: Result) -> None:
     assert issues["dataset"][0] == "val"
 
 
+def test_the_issues_with_most_errors_beyond_the_average_rate_come_first(result: Result) -> None:
+    issues = result.get_issues(dataset="val")
+    errors, counts = issues["errors"].to_numpy(), issues["counts"].to_numpy()
+    excess = errors - counts * (errors.sum() / counts.sum())
+    assert (excess[:-1] >= excess[1:] - 1e-9).all()
+    assert excess[0] > 0.0
+
+
 @pytest.mark.feature("H25")
 def test_issues_can_be_filtered(result: Result) -> None:
     some = result.get_issues(dataset="val", filters="counts >= 20 and errors > 0")
