@@ -54,23 +54,24 @@ def _checked_name(what: str, value: object) -> str:
     return value
 
 
-def normalise_input_ids(input_ids: Any, n: int) -> list[str]:
+def normalise_input_ids(input_ids: Any, n: int, *, what: str = "input_ids") -> list[str]:
     """Return `n` input ids as strings; an int and its decimal string are the same id.
 
     Args:
         input_ids: Sequence, numpy array or tensor of `n` ints or strings.
         n: Number of inputs in the batch.
+        what: Name of the caller's argument, for messages.
 
     Raises:
         InvalidInputError: Wrong length, or an id that is neither int nor non-empty string (floats are refused,
             because 1.0 and 1 would silently be two inputs).
     """
     if input_ids is None:
-        raise InvalidInputError("input_ids is required: one int or string per input, stable across runs.")
+        raise InvalidInputError(f"{what} is required: one int or string per input, stable across runs.")
     values = _as_list(input_ids)
     if len(values) != n:
         raise InvalidInputError(
-            f"input_ids has {len(values)} entries but the batch has {n} inputs; nothing of this batch was recorded."
+            f"{what} has {len(values)} entries but {n} are needed, one each; nothing of this batch was recorded."
         )
     return [_one_id(value) for value in values]
 
@@ -81,8 +82,15 @@ def _as_list(input_ids: Any) -> list[Any]:
     if hasattr(input_ids, "tolist"):  # numpy arrays and tensors of any device
         values = input_ids.tolist()
         return values if isinstance(values, list) else [values]
-    iterable: Iterable[Any] = input_ids
-    return list(iterable)
+    if isinstance(input_ids, (int, float)):
+        return [input_ids]
+    try:
+        iterable: Iterable[Any] = input_ids
+        return list(iterable)
+    except TypeError:
+        raise InvalidInputError(
+            f"ids are a {type(input_ids).__name__}; give one int or string per input. Nothing was recorded."
+        ) from None
 
 
 def _one_id(value: Any) -> str:
