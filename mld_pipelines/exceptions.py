@@ -24,6 +24,7 @@ __all__ = [
     "UnknownEpochError",
     "UnknownModelError",
     "UnknownResultError",
+    "UnrecognisedModelError",
     "VersionUnavailableError",
     "WorkerPoolError",
 ]
@@ -35,6 +36,19 @@ class MldError(Exception):
 
 class InvalidInputError(MldError, ValueError):
     """An argument has the wrong shape, type or value; nothing was recorded."""
+
+
+class UnrecognisedModelError(InvalidInputError):
+    """A live model is of no known family, or of several; nothing was recorded.
+
+    Args:
+        message: What was seen, and what to pass.
+        evidence: The observations, one a line.
+    """
+
+    def __init__(self, message: str, evidence: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.evidence = evidence
 
 
 class ConfigurationError(MldError):

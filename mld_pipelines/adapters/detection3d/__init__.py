@@ -16,15 +16,28 @@ from mld_pipelines.adapters.detection3d._contract import (
     Settings3D,
     Tap,
 )
+from mld_pipelines.adapters.detection3d._families import Family, families
+from mld_pipelines.adapters.detection3d._observe import Observed3D, observe, to_arrays
+from mld_pipelines.adapters.detection3d._recognise import Recognised, identify, recognise
+from mld_pipelines.adapters.detection3d._settings import resolve_settings
 
 __all__ = [
     "Adapter3D",
     "Call",
     "Candidates3D",
     "Decoder3D",
+    "Family",
     "Frame3D",
+    "Observed3D",
     "Raw",
+    "Recognised",
     "Setting",
     "Settings3D",
     "Tap",
+    "families",
+    "identify",
+    "observe",
+    "recognise",
+    "resolve_settings",
+    "to_arrays",
 ]

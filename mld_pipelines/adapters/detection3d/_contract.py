@@ -78,7 +78,7 @@ class Tap:
     """A module whose input or output is cloned during the call.
 
     Attributes:
-        name: Key under which `collect` finds it.
+        name: Key under which `collect` finds what was kept: a list, one entry for each call of the module.
         module: The module; hooks are removed after every call.
         keeps: `input` (its positional arguments) or `output`.
     """
