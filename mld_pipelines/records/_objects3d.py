@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BOX3D_FIELDS", "Detections3D", "Objects3D", "Truths3D", "unusable_boxes", "wrap_yaw"]
 
-#: Columns of a canonical box: gravity centre, sizes (l along the heading), yaw counter-clockwise from +x. Metres, radians.
+#: A canonical box: gravity centre, sizes (l along the heading), yaw counter-clockwise from +x; metres and radians.
 BOX3D_FIELDS = ("cx", "cy", "cz", "w", "l", "h", "yaw")
 _SIZES = slice(3, 6)
 _YAW = 6
