@@ -47,6 +47,10 @@ def head_named(model: Any, path: str) -> Head:
     Raises:
         InvalidInputError: The model has no such module; the message lists the last ones it has.
     """
+    if not isinstance(path, str):
+        raise InvalidInputError(
+            f"feature_layer is a {type(path).__name__}; give the path of a module as a string, such as 'head.fc'."
+        )
     modules = modules_by_name(model)
     wanted = bare_name(path)
     if wanted not in modules or not wanted:

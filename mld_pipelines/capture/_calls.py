@@ -330,7 +330,7 @@ def _request_ids(call: InferenceCall) -> list[str]:
     if call.request_ids is None:
         return generated_request_ids(call.context.stream_id, call.number, call.rows)
     try:
-        return normalise_input_ids(call.request_ids, call.rows)
+        return normalise_input_ids(call.request_ids, call.rows, what="request_ids")
     except (InvalidInputError, TypeError) as error:
         _log.warning("request_ids of a call are not used; generated ones take their place: %s", error)
         return generated_request_ids(call.context.stream_id, call.number, call.rows)

@@ -23,7 +23,12 @@ def class_labels(labels: Any) -> NDArray[np.int64]:
     Raises:
         InvalidInputError: Labels are floats, booleans or more than one per input, or negative.
     """
-    values = labels.detach().cpu().numpy() if hasattr(labels, "detach") else np.asarray(labels)
+    try:
+        values = labels.detach().cpu().numpy() if hasattr(labels, "detach") else np.asarray(labels)
+    except ValueError as error:  # lists of different lengths
+        raise InvalidInputError(
+            f"labels cannot be read as one class index per input ({error}). Nothing was recorded."
+        ) from error
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim != 1:

@@ -71,7 +71,7 @@ def log_labels(
     if n == 0:
         raise InvalidInputError("no labels were given; nothing was stored.")
     columns = {
-        "request_id": normalise_input_ids(request_ids, n),
+        "request_id": normalise_input_ids(request_ids, n, what="request_ids"),
         "label": classes,
         "source": _source(source),
         "labelled_at": _instants(labelled_at, n),

@@ -71,8 +71,8 @@ def normalise_input_ids(input_ids: Any, n: int, *, what: str = "input_ids") -> l
     values = _as_list(input_ids)
     if len(values) != n:
         raise InvalidInputError(
-            f"{what} has {len(values)} entries but the batch has {n}: every input takes one id and one label. Nothing of "
-            "this batch was recorded."
+            f"{what} has {len(values)} entries but the batch has {n}: every input takes one id and one label. Nothing "
+            "of this batch was recorded."
         )
     return [_one_id(value) for value in values]
 

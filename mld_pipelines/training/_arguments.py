@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterable, Mapping, Set
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from mld_pipelines.exceptions import InvalidInputError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["checked_dataset", "checked_epoch", "checked_range", "checked_uris"]
+__all__ = ["checked_class_names", "checked_dataset", "checked_epoch", "checked_range", "checked_uris"]
 
 _MAX_NAME = 200
 
@@ -28,6 +29,21 @@ def checked_range(labels: NDArray[np.int64], classes: int) -> None:
             f"label {int(labels.max())} is out of range: the model returns {classes} classes (0 … {classes - 1}). This "
             "batch was not recorded."
         )
+
+
+def checked_class_names(class_names: Any) -> list[str] | None:
+    """Return the names of the classes by index, None if there are none.
+
+    Raises:
+        InvalidInputError: They are no sequence of names; a mapping would leave their order to chance.
+    """
+    if class_names is None:
+        return None
+    if isinstance(class_names, (str, bytes, Mapping, Set)) or not isinstance(class_names, Iterable):
+        raise InvalidInputError(
+            f"class_names is a {type(class_names).__name__}; give a list with the name of class 0 first."
+        )
+    return [str(name) for name in class_names]
 
 
 def checked_dataset(dataset_type: Any) -> str:

@@ -23,6 +23,7 @@ from mld_pipelines.capture import (
 from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.records import model_key, normalise_input_ids
 from mld_pipelines.training._arguments import (
+    checked_class_names,
     checked_dataset,
     checked_epoch,
     checked_range,
@@ -85,7 +86,7 @@ class ClassificationTracer:
         self.model = model
         self.model_name = model_name
         self.version_name = version_name
-        self.class_names = None if class_names is None else [str(name) for name in class_names]
+        self.class_names = checked_class_names(class_names)
         self._identity = Identity(model_name, version_name)
         self._probe = Probe(model, feature_layer=feature_layer)
         self._encoder = TraceEncoder(self._identity)
@@ -133,7 +134,8 @@ class ClassificationTracer:
             The model's own output object.
 
         Raises:
-            InvalidInputError: Lengths, labels or output do not fit; nothing of the batch was recorded.
+            InvalidInputError: Lengths, labels or output do not fit, or the tracer is closed; nothing of the batch was
+                recorded.
             StorageError: The spool cannot be written and the buffer is full.
         """
         targets = class_labels(labels)
@@ -164,13 +166,19 @@ class ClassificationTracer:
             What was stored.
 
         Raises:
-            InvalidInputError: Nothing is pending, or not this epoch; the message lists the pending ones.
+            InvalidInputError: Nothing is pending, or not this epoch (the message lists the pending ones), or the tracer
+                is closed.
             StorageError: The lake cannot be written. The rows are in the spool; call again or run `mld ingest replay`.
         """
         epoch = checked_epoch(n_epoch)
         self._forget_after_fork()
         pending = [traced for traced in self._traced.values() if traced.is_pending]
         chosen = [traced for traced in pending if n_epoch is None or traced.n_epoch == epoch]
+        if pending and self._recorder.is_closed:
+            raise InvalidInputError(
+                f"this tracer was closed before wait_for_save, so stream {self.stream_id} has no receipt. Its rows are "
+                f"safe: run `mld trace accept {self.stream_id}`, or trace again and save before closing."
+            )
         if not pending:
             raise InvalidInputError("nothing was traced since the last save; call the tracer on some batches first.")
         if not chosen:
@@ -238,7 +246,7 @@ class ClassificationTracer:
         )  # fmt: skip
 
     def close(self) -> None:
-        """Bring what was traced to the lake and end the background thread; `wait_for_save` writes the receipt."""
+        """Bring what was traced to the lake and end the background thread; `wait_for_save` has to come before."""
         self._recorder.close()
 
     def __enter__(self) -> ClassificationTracer:
@@ -267,6 +275,10 @@ class ClassificationTracer:
     def _opened(self, dataset: str, epoch: int | None) -> Traced:
         """Return the state of a dataset and epoch; judge whether the weights moved since its first call."""
         self._forget_after_fork()
+        if self._recorder.is_closed:
+            raise InvalidInputError(
+                "this tracer is closed; the batch was not recorded. Make a new ClassificationTracer."
+            )
         key = (dataset, epoch)
         version = weights_version(self.model)
         with self._lock:

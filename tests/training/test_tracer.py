@@ -107,7 +107,10 @@ def test_input_ids_of_every_kind_are_the_same_ids(tracing, batches, lake, ids):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"input_ids": [1, 2, 3]}, "3 entries but the batch has 4"),
+        ({"input_ids": [1, 2, 3]}, "input_ids has 3 entries but the batch has 4"),
+        ({"input_ids": 7}, "input_ids has 1 entries but the batch has 4"),
+        ({"input_ids": object()}, "ids are a object"),
+        ({"labels": [[0], [1, 2], 0, 1]}, "labels cannot be read as one class index per input"),
         ({"input_ids": None}, "input_ids is required"),
         ({"input_ids": [1.0, 2.0, 3.0, 4.0]}, "use an int or a non-empty string"),
         ({"labels": [0, 1, 2, 3]}, "label 3 is out of range: the model returns 3 classes"),
@@ -146,6 +149,36 @@ def test_a_model_that_is_no_classifier_is_a_clear_error(tracing):
 def test_names_that_cannot_be_keys_are_refused(model, names):
     with pytest.raises(InvalidInputError):
         ClassificationTracer(model, *names)
+
+
+@pytest.mark.parametrize("class_names", ["abc", {"a", "b", "c"}, {0: "a"}, 3])
+def test_class_names_that_are_no_list_are_refused(model, class_names):
+    with pytest.raises(InvalidInputError, match="give a list with the name of class 0 first"):
+        ClassificationTracer(model, "net", "v1", class_names=class_names)
+
+
+def test_a_feature_layer_that_is_no_path_is_refused(model):
+    with pytest.raises(InvalidInputError, match="feature_layer is a int"):
+        ClassificationTracer(model, "net", "v1", feature_layer=2)
+
+
+def test_a_closed_tracer_refuses_batches_instead_of_losing_them(tracing, batches):
+    tracer = tracing()
+    trace(tracer, batches[:1])
+    tracer.wait_for_save()
+    tracer.close()
+    with pytest.raises(InvalidInputError, match="this tracer is closed"):
+        trace(tracer, batches[1:])
+    assert tracer.stats.emitted == 4
+
+
+def test_saving_after_close_says_how_to_settle_the_rows(tracing, batches, lake):
+    tracer = tracing()
+    trace(tracer, batches)
+    tracer.close()
+    with pytest.raises(InvalidInputError, match=f"mld trace accept {tracer.stream_id}"):
+        tracer.wait_for_save()
+    assert rows(lake).height == 11
 
 
 @pytest.mark.feature("B7", "B8", "B9")
