@@ -13,7 +13,7 @@ from mld_pipelines.capture._calls import (
     float_array,
     generated_request_ids,
 )
-from mld_pipelines.capture._columns import Columns, to_frame
+from mld_pipelines.capture._columns import Columns, Lists, to_frame
 from mld_pipelines.capture._commit import Moved, commit_spool
 from mld_pipelines.capture._forks import can_use_frames, renewed_in_children
 from mld_pipelines.capture._host import host_copies
@@ -38,6 +38,7 @@ __all__ = [
     "Identity",
     "InferenceCall",
     "InferenceEncoder",
+    "Lists",
     "Moved",
     "Overflow",
     "Recorder",

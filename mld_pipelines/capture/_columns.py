@@ -6,6 +6,8 @@ therefore capture and spool, which needs numpy alone, and leave the rest to anot
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,54 +16,36 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import polars as pl
+    from numpy.typing import NDArray
 
     from mld_pipelines.tables import TableSpec
 
-__all__ = ["Columns", "concatenate", "to_frame"]
+__all__ = ["Columns", "Lists", "to_frame"]
 
 Columns = dict[str, Any]
-"""Column by name. A value is a numpy array (1-D, or 2-D float32 for vectors; masked for nulls), a list of strings or
-None with one entry per row, or a scalar that holds for every row. Instants are int64 µs since 1970, days int32."""
+"""Column by name. A value is a numpy array (1-D, or 2-D float32 for vectors; masked for nulls), `Lists` of any length,
+a list of strings or None with one entry per row, or a scalar that holds for every row. Instants are int64 µs since
+1970, days int32."""
 
 
-def concatenate(parts: Sequence[tuple[int, Columns]]) -> tuple[int, Columns]:
-    """Return several batches as one.
+@dataclass(frozen=True, slots=True, eq=False)
+class Lists:
+    """One list of numbers per row, of any length, as one array.
 
-    Args:
-        parts: `(rows, columns)` with equal column names and vector widths.
+    Attributes:
+        values: (total,) values of all rows.
+        offsets: (rows + 1,) int64; row i has `values[offsets[i]:offsets[i + 1]]`.
     """
-    if len(parts) == 1:
-        return parts[0]
-    total = sum(rows for rows, _ in parts)
-    first = parts[0][1]
-    return total, {name: _joined([(rows, columns[name]) for rows, columns in parts]) for name in first}
 
+    values: NDArray[Any]
+    offsets: NDArray[np.int64]
 
-def _joined(pieces: list[tuple[int, Any]]) -> Any:
-    values = [value for _, value in pieces]
-    if not any(isinstance(value, (list, np.ndarray)) for value in values):
-        if all(type(value) is type(values[0]) and value == values[0] for value in values):
-            return values[0]
-        return _spread(pieces)
-    if any(isinstance(value, list) for value in values):
-        return [item for rows, value in pieces for item in (value if isinstance(value, list) else [value] * rows)]
-    arrays = [value if isinstance(value, np.ndarray) else np.full(rows, value) for rows, value in pieces]
-    if any(isinstance(value, np.ma.MaskedArray) for value in arrays):
-        return np.ma.concatenate(arrays)  # type: ignore[no-untyped-call]
-    return np.concatenate(arrays)
-
-
-def _spread(pieces: list[tuple[int, Any]]) -> Any:
-    """Write scalars that differ between batches out as one value per row."""
-    if any(isinstance(value, (str, type(None))) for _, value in pieces):
-        known = [value for _, value in pieces if value is not None]
-        if known and not isinstance(known[0], str):  # numbers with gaps
-            filled = [(rows, known[0] if value is None else value, value is None) for rows, value in pieces]
-            data = np.concatenate([np.full(rows, value) for rows, value, _ in filled])
-            mask = np.concatenate([np.full(rows, gap) for rows, _, gap in filled])
-            return np.ma.MaskedArray(data, mask)
-        return [value for rows, value in pieces for _ in range(rows)]
-    return np.concatenate([np.full(rows, value) for rows, value in pieces])
+    @classmethod
+    def of(cls, rows: Sequence[NDArray[Any]]) -> Lists:
+        """Return one list per array; arrays of more dimensions are flattened in C order."""
+        flat = [np.ravel(row) for row in rows]
+        offsets = np.cumsum([0, *(len(row) for row in flat)], dtype=np.int64)
+        return cls(np.concatenate(flat) if flat else np.zeros(0), offsets)
 
 
 def to_frame(spec: TableSpec, rows: int, columns: Mapping[str, Any]) -> pl.DataFrame:
@@ -89,6 +73,10 @@ def _series(name: str, dtype: pl.DataType, rows: int, value: Any) -> pl.Series:
         if value.ndim == 2:
             return pl.Series(name, np.ascontiguousarray(value)).arr.to_list().cast(dtype)
         return pl.Series(name, np.ascontiguousarray(value)).cast(dtype)
+    if isinstance(value, Lists):
+        values = pl.Series(value.values).cast(dtype.inner)  # type: ignore[attr-defined]
+        pieces = [values[start:stop] for start, stop in itertools.pairwise(value.offsets.tolist())]
+        return pl.Series(name, pieces, dtype=dtype)
     if isinstance(value, list) and not isinstance(dtype, pl.List):
         return pl.Series(name, value, dtype=dtype)
     literal = pl.Series(name, [value], dtype=dtype) if not isinstance(value, int) else pl.Series(name, [value])

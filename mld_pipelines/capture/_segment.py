@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mld_pipelines.capture._columns import Lists
 from mld_pipelines.exceptions import MldError
 
 if TYPE_CHECKING:
@@ -93,6 +94,12 @@ def _describe(value: Any, buffers: list[bytes]) -> dict[str, Any]:
         little = np.ascontiguousarray(value).astype(value.dtype.newbyteorder("<"), copy=False)
         buffers.append(little.tobytes())
         return {"kind": "array", "dtype": little.dtype.str, "shape": little.shape}
+    if isinstance(value, Lists):
+        return {
+            "kind": "lists",
+            "values": _describe(value.values, buffers),
+            "offsets": _describe(value.offsets, buffers),
+        }
     if isinstance(value, bytes):
         buffers.append(value)
         return {"kind": "bytes", "size": len(value)}
@@ -120,6 +127,8 @@ class _Cursor:
             return description["value"]
         if kind == "masked":
             return np.ma.MaskedArray(self.read(description["data"]), self.read(description["mask"]))
+        if kind == "lists":
+            return Lists(self.read(description["values"]), self.read(description["offsets"]))
         if kind == "array":
             dtype, shape = np.dtype(description["dtype"]), tuple(description["shape"])
             count = int(np.prod(shape))

@@ -13,6 +13,7 @@ from mld_pipelines.tables._rules import (
     Matches,
     NotBefore,
     OneOf,
+    Sizes3D,
     Unique,
 )
 from mld_pipelines.tables._spec import SCHEMA_VERSION, TIMESTAMP, VECTOR, Column, Layer, TableSpec
@@ -120,6 +121,7 @@ __all__ = [
     "Matches",
     "NotBefore",
     "OneOf",
+    "Sizes3D",
     "TableSpec",
     "Unique",
     "check",

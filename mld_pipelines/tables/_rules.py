@@ -10,7 +10,9 @@ import polars as pl
 if TYPE_CHECKING:
     from datetime import date
 
-__all__ = ["AtLeast", "Between", "ColumnRule", "Finite", "LengthIs", "Matches", "NotBefore", "OneOf", "Unique"]
+__all__ = [
+    "AtLeast", "Between", "ColumnRule", "Finite", "LengthIs", "Matches", "NotBefore", "OneOf", "Sizes3D", "Unique",
+]  # fmt: skip
 
 
 class ColumnRule(Protocol):
@@ -183,6 +185,28 @@ class LengthIs:
     def describe(self) -> str:
         """See `ColumnRule.describe`."""
         return f"{self.low} … {self.high} {self.unit}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes3D:
+    """A list of canonical 3D boxes, 7 values each, whose sizes (the 4th to 6th value) are above 0."""
+
+    name = "sizes"
+
+    def holds(self, column: str, dtype: pl.DataType) -> pl.Expr:  # noqa: ARG002
+        """See `ColumnRule.holds`."""
+        values = pl.col(column)
+        whole = values.list.len() % 7 == 0
+        sizes = [values.list.gather_every(7, offset).list.eval(pl.element() > 0).list.all() for offset in (3, 4, 5)]
+        return pl.all_horizontal(whole, *sizes)
+
+    def constraint(self, column: str) -> str | None:  # noqa: ARG002
+        """None: Delta SQL does not look into lists."""
+        return None
+
+    def describe(self) -> str:
+        """See `ColumnRule.describe`."""
+        return "7 values per box, sizes above 0"
 
 
 @dataclass(frozen=True, slots=True)

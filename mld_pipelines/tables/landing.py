@@ -6,6 +6,7 @@ from datetime import date, timedelta
 
 import polars as pl
 
+from mld_pipelines.tables._detection import DETECTIONS, DETECTOR, TRUTHS
 from mld_pipelines.tables._identity import CAPTURE, DELIVERY, MODEL_KEY, N_EPOCH, SCORE
 from mld_pipelines.tables._rules import AtLeast, Finite, LengthIs, NotBefore, OneOf, Unique
 from mld_pipelines.tables._spec import TIMESTAMP, Column, TableSpec
@@ -37,7 +38,10 @@ LANDING_TRACES = TableSpec(
         Column("input_id", pl.String, "Smallest unit whose inference is reproducible", True, (LengthIs(1, 1000),)),
         Column("captured_at", TIMESTAMP, "When the forward pass ended", True),
         Column("label", pl.Int64, "True class index", rules=(AtLeast(0),)),
+        *DETECTOR,
         *CAPTURE,
+        *DETECTIONS,
+        *TRUTHS,
     ),
     key=_ARRIVAL,
     partition_by=("ingest_day",),
@@ -112,8 +116,10 @@ LANDING_INFERENCES = TableSpec(
         Column("batch_size", pl.Int32, "Inputs in the same call", True, (AtLeast(1),)),
         Column("device", pl.String, "Device of the output"),
         *SCORE[:-1],
+        *DETECTOR,
         *CAPTURE,
         SCORE[-1],
+        *DETECTIONS,
     ),
     key=_ARRIVAL,
     partition_by=("ingest_day",),

@@ -11,8 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mld_pipelines.capture import CorruptSegmentError, Segment, decode, encode, metadata_rows, to_frame
-from mld_pipelines.capture._columns import concatenate
+from mld_pipelines.capture import CorruptSegmentError, Lists, Segment, decode, encode, metadata_rows, to_frame
 from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.tables import LANDING_INFERENCES, LANDING_TRACES, TIMESTAMP
 
@@ -64,6 +63,21 @@ def test_a_frame_has_exactly_the_dtypes_of_its_table():
     assert frame["input_id"].to_list() == ["a", "b", "ç"]
 
 
+def test_lists_of_any_length_survive_spool_and_frame():
+    lists = {
+        "boxes_3d": Lists.of([np.arange(1.0, 15.0).reshape(2, 7), np.zeros((0, 7)), np.ones((1, 7))]),
+        "labels": Lists.of([np.array([3, 1]), np.array([], np.int64), np.array([0])]),
+        "scores": Lists.of([np.array([0.5, 0.25], np.float32), np.zeros(0, np.float32), np.ones(1, np.float32)]),
+    }
+    given_segment = Segment("landing/traces", "s", 0, 2, 3, False, columns() | lists)
+    frame = to_frame(LANDING_TRACES, 3, decode(encode(given_segment)).columns)
+    assert frame.schema == LANDING_TRACES.polars_schema
+    assert frame["boxes_3d"].to_list() == [[float(i) for i in range(1, 15)], [], [1.0] * 7]
+    assert frame["labels"].to_list() == [[3, 1], [], [0]]
+    assert frame["scores"].to_list() == [[0.5, 0.25], [], [1.0]]
+    assert frame["velocities"].null_count() == 3
+
+
 @given(st.data())
 def test_any_single_changed_byte_is_noticed(data):
     good = bytearray(encode(segment()))
@@ -71,21 +85,6 @@ def test_any_single_changed_byte_is_noticed(data):
     good[place] ^= data.draw(st.integers(1, 255))
     with pytest.raises(CorruptSegmentError):
         decode(bytes(good))
-
-
-def test_joining_batches_keeps_nulls_scalars_and_lists_apart():
-    rows, joined = concatenate(
-        [
-            (2, {"a": 1, "b": None, "c": "x", "d": ["p", None], "e": np.array([1, 2])}),
-            (1, {"a": 1, "b": 5, "c": "y", "d": None, "e": np.ma.MaskedArray([9], [True])}),
-        ]
-    )
-    assert rows == 3
-    assert joined["a"] == 1
-    assert joined["b"].tolist() == [None, None, 5]
-    assert joined["c"] == ["x", "x", "y"]
-    assert joined["d"] == ["p", None, None]
-    assert joined["e"].tolist() == [1, 2, None]
 
 
 def test_metadata_becomes_one_json_object_per_input():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import pytest
 
-from mld_pipelines.tables import AtLeast, Between, LengthIs, Matches, OneOf
+from mld_pipelines.tables import AtLeast, Between, LengthIs, Matches, OneOf, Sizes3D
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +23,8 @@ def sample_value(column: Column, row: int) -> Any:
     """A value that obeys the column's rules and differs from row to row where it can."""
     dtype = column.data_type
     if isinstance(dtype, pl.List):
+        if any(isinstance(rule, Sizes3D) for rule in column.rules):
+            return [0.5] * 14
         size = next((rule.low for rule in column.rules if isinstance(rule, LengthIs)), 2)
         inner = f"x{row}" if dtype.inner == pl.String else row if dtype.inner == pl.Int64 else 0.5
         return [inner] * size
