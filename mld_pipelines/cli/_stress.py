@@ -100,7 +100,7 @@ def cost(
 
 @command(app, "status")
 def status(model: ModelKey) -> Answer:
-    """List the stress passes of a model. Exit status 6: what decides has no finished one."""
+    """List the stress passes of a model. Exit status 6: its current result is not verified under shift."""
     from mld_pipelines.tracing import stress_coverage, stress_passes
 
     lake = open_lake()
@@ -111,8 +111,15 @@ def status(model: ModelKey) -> Answer:
     if passes.height:
         shown = ["dataset_type", "n_epoch", "families", "sets", "rows", "state", "error_rate", "finished_at"]
         text.insert(0, table_of(passes.select(shown)))
-    data = {"model_key": model, "verified": coverage.is_covered, "passes": passes, "summary": coverage.summary}
-    return Answer(data, tuple(text), Exit.OK if coverage.is_covered else Exit.CHECK_FAILED)
+    data = {
+        "model_key": model,
+        "stressed": coverage.is_stressed,
+        "verified": coverage.is_verified,
+        "verified_families": coverage.verified_families,
+        "passes": passes,
+        "summary": coverage.summary,
+    }
+    return Answer(data, tuple(text), Exit.OK if coverage.is_verified else Exit.CHECK_FAILED)
 
 
 def _open(model: str) -> Lake:

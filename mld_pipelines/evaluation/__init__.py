@@ -15,7 +15,7 @@ from mld_pipelines.evaluation._plan import EvaluationPlan, known_models, plan
 from mld_pipelines.evaluation._production import SCORE_COLUMNS, labelled_production, latest_feedback, score_inferences
 from mld_pipelines.evaluation._promotion import Promotion, UnfinishedStream, promote, unfinished_streams
 from mld_pipelines.evaluation._store import Evaluation, remove_unbound, store
-from mld_pipelines.evaluation._stress_promotion import promote_stress
+from mld_pipelines.evaluation._stress_promotion import STRESS_WARNING, promote_stress
 from mld_pipelines.evaluation._summary import CATEGORY_RATIOS, METRIC_COLUMNS, METRIC_EXTRAS
 from mld_pipelines.evaluation._views import ALEATORIC, VIEW_COLUMNS, metadata_columns, view
 from mld_pipelines.evaluation._window_estimates import estimate_units
@@ -28,6 +28,7 @@ __all__ = [
     "METRIC_EXTRAS",
     "PRODUCTION",
     "SCORE_COLUMNS",
+    "STRESS_WARNING",
     "VIEW_COLUMNS",
     "EpochSpec",
     "Evaluation",

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from mld_pipelines.evaluation import STRESS_WARNING, current_result, load_result
 from mld_pipelines.exceptions import InvalidInputError, NotFoundError
 from mld_pipelines.tables import LANDING_RECEIPTS, LANDING_STRESS
 from mld_pipelines.tracing._source import find_trace, stressed_already
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mld_pipelines.lake import Lake
 
 __all__ = ["StressCoverage", "stress_coverage", "stress_error_rates", "stress_passes"]
@@ -21,21 +24,29 @@ _PASS = ["stream_id", "source_dataset", "n_epoch", "fingerprint"]
 
 @dataclass(frozen=True, slots=True)
 class StressCoverage:
-    """Whether the newest weights and the dataset that decides have a finished stress pass.
+    """Whether the current result's estimates are verified under shift for the newest weights.
 
     Attributes:
-        is_covered: They have.
+        is_stressed: A stress pass over these weights and the dataset that decides is finished.
+        verified_families: Corruption families on which the current result verified its estimates; empty where it
+            verified nothing.
         dataset_type: Dataset that decides; None before the first trace.
         summary: One line for people.
     """
 
-    is_covered: bool
+    is_stressed: bool
+    verified_families: tuple[str, ...]
     dataset_type: str | None
     summary: str
 
+    @property
+    def is_verified(self) -> bool:
+        """The estimates are verified on at least one family."""
+        return bool(self.verified_families)
+
 
 def stress_coverage(lake: Lake, model_key: str) -> StressCoverage:
-    """Return whether the next evaluation of a model will have seen a shift.
+    """Return whether a model's current result has verified its estimates under shift, and what is missing if not.
 
     Args:
         lake: Where the receipts are.
@@ -44,17 +55,38 @@ def stress_coverage(lake: Lake, model_key: str) -> StressCoverage:
     try:
         trace = find_trace(lake, model_key)
     except (InvalidInputError, NotFoundError) as error:
-        return StressCoverage(False, None, str(error))
-    dataset, weights = trace["dataset_type"], trace["fingerprint"][:12]
-    if stressed_already(lake, trace):
-        text = f"dataset {dataset!r} with the weights {weights}… is stressed: its estimates are verified under shift"
-        return StressCoverage(True, dataset, text)
-    if trace["source"] is None:
-        how = "call tracer.stress(…) with the inputs that were traced"
-    else:
-        how = f"mld stress cost {model_key} | mld stress run {model_key}"
-    text = f"dataset {dataset!r} with the weights {weights}… is not stressed, so not verified under shift: {how}"
-    return StressCoverage(False, dataset, text)
+        return StressCoverage(False, (), None, str(error))
+    dataset = trace["dataset_type"]
+    subject = f"dataset {dataset!r} with the weights {trace['fingerprint'][:12]}…"
+    if not stressed_already(lake, trace):
+        if trace["source"] is None:
+            how = "call tracer.stress(…) with the inputs that were traced"
+        else:
+            how = f"mld stress cost {model_key} | mld stress run {model_key}"
+        return StressCoverage(False, (), dataset, f"{subject} is not stressed, so not verified under shift: {how}")
+    families, said = _verified(lake, trace)
+    return StressCoverage(True, families, dataset, f"{subject} is stressed{said}")
+
+
+def _verified(lake: Lake, trace: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
+    """Return the families that the current result verified for the weights of a trace, and how to say so."""
+    key = trace["model_key"]
+    evaluate = f"so nothing is verified under shift yet: mld evaluate {key}"
+    name = current_result(lake, key)
+    if name is None:
+        return (), f" but was not evaluated, {evaluate}"
+    stored = load_result(lake, name)
+    if (
+        trace["fingerprint"] not in stored.row["fingerprints"]
+        or stored.row["decision_dataset"] != trace["dataset_type"]
+    ):
+        return (), f", but the current result {name!r} is of other weights or another dataset, {evaluate}"
+    facts = stored.verifications().get(trace["n_epoch"], {})
+    if families := tuple(sorted(set(facts.get("families", ())) - {"clean"})):
+        return families, f": result {name!r} has verified its estimates under shift on {', '.join(families)}"
+    if refusals := [text for text in stored.row["warnings"] if text.startswith(STRESS_WARNING)]:
+        return (), f", but result {name!r} has verified nothing under shift: {refusals[0]}"
+    return (), f", but the current result {name!r} is older than the pass, {evaluate}"
 
 
 def stress_passes(lake: Lake, model_key: str) -> pl.DataFrame:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from mld_pipelines.cli._exits import Exit
+from mld_pipelines.evaluation import evaluate
 from mld_pipelines.tables import LANDING_STRESS
-from tests.support.traced import MODEL, write_trace
+from tests.support.traced import MODEL, STRESS_FAMILIES, write_stress, write_trace
 
 FACTORIES = """
 import torch
@@ -71,11 +72,39 @@ def test_run_stresses_and_status_lists_it(mld, lake, traced):
     assert done.document["families"] == ["noise", "blur", "light", "geometry", "digital"]
     assert lake.read(LANDING_STRESS).height == 168
     after = mld("stress", "status", KEY, "--json")
-    assert (after.exit, after.document["verified"]) == (0, True)
+    assert (after.exit, after.document["stressed"]) == (Exit.CHECK_FAILED, True)
     (one,) = after.document["passes"]
     assert len(mld("trace", "list", KEY, "--json").document["finished"]) == 1, "a pass is no trace"
     assert (one["state"], one["sets"], one["rows"], one["dataset_type"]) == ("complete", 21, 168, "val")
-    assert "verified under shift" in mld("stress", "status", KEY).stdout
+
+
+def test_status_is_verified_when_the_current_result_has_verified_families(mld, lake):
+    write_trace(lake, "val", 900, seed=2, noise=1.4)
+    evaluate(lake, MODEL)
+    write_stress(lake, "val", 250, seed=2, noise=1.4)
+    before = mld("stress", "status", MODEL, "--json")
+    assert (before.exit, before.document["stressed"], before.document["verified"]) == (Exit.CHECK_FAILED, True, False)
+    assert (
+        f"is older than the pass, so nothing is verified under shift yet: mld evaluate {MODEL}"
+        in (before.document["summary"])
+    )
+    name = evaluate(lake, MODEL).result_name
+    after = mld("stress", "status", MODEL, "--json")
+    assert (after.exit, after.document["verified"]) == (Exit.OK, True)
+    assert after.document["verified_families"] == sorted(STRESS_FAMILIES)
+    assert f"result {name!r} has verified its estimates under shift on" in after.document["summary"]
+
+
+def test_status_of_a_pass_too_small_to_verify_anything_says_why(mld, lake):
+    write_trace(lake, "val", 200, seed=2, noise=1.4)
+    write_stress(lake, "val", 20, seed=2, noise=1.4)
+    unseen = mld("stress", "status", MODEL, "--json")
+    assert (unseen.exit, unseen.document["verified"]) == (Exit.CHECK_FAILED, False)
+    assert "was not evaluated" in unseen.document["summary"]
+    evaluate(lake, MODEL)
+    done = mld("stress", "status", MODEL, "--json")
+    assert (done.exit, done.document["verified"]) == (Exit.CHECK_FAILED, False)
+    assert "has verified nothing under shift: the stress pass was not used" in done.document["summary"]
 
 
 def test_running_again_has_nothing_to_do(mld, traced):
