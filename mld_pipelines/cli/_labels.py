@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = group("Join ground truth that arrives after the inference.")
+
+_EXACT = 2.0**53
+"""Above, not every whole number is a float."""
 
 _BATCH = 10_000
 """Labels per call: one landing batch each, a few hundred kilobytes."""
@@ -66,15 +70,33 @@ def _labels(path: Path, request_id_column: str, label_column: str) -> pl.DataFra
     missing = [name for name in (request_id_column, label_column) if name not in frame.columns]
     if missing:
         raise InvalidInputError(f"{path} has no column {missing}; it has {frame.columns}. Nothing was imported.")
-    chosen = frame.select(
-        pl.col(request_id_column).cast(pl.String).alias("request_id"), pl.col(label_column).alias("label")
+    return frame.select(
+        pl.col(request_id_column).cast(pl.String).alias("request_id"),
+        _class_indices(frame[label_column], path).alias("label"),
     )
-    if not (chosen["label"].dtype.is_integer() or chosen["label"].dtype == pl.Null()):
+
+
+def _class_indices(labels: pl.Series, path: Path) -> pl.Series:
+    """Return labels as integers; whole numbers may be written as text or, where some are missing, as `3.0`."""
+    import polars as pl
+
+    if labels.dtype.is_integer() or labels.dtype == pl.Null():
+        return labels
+    if not (labels.dtype.is_float() or labels.dtype == pl.String()):
         raise InvalidInputError(
-            f"column {label_column!r} of {path} is {chosen['label'].dtype}; labels are class indices (integers). "
-            "Nothing was imported."
+            f"column {labels.name!r} of {path} is {labels.dtype}; labels are class indices (integers). Nothing was "
+            "imported."
         )
-    return chosen
+    given = labels.fill_nan(None) if labels.dtype.is_float() else labels
+    numbers = given.cast(pl.Float64, strict=False)
+    indices = numbers.set(~(numbers == numbers.floor()) | (numbers.abs() >= _EXACT), None).cast(pl.Int64)
+    wrong = (given.is_not_null() & indices.is_null()).arg_true()
+    if len(wrong):
+        raise InvalidInputError(
+            f"label {given[wrong[0]]!r} in row {wrong[0] + 1} of {path} (column {labels.name!r}) is no class index; "
+            f"labels are integers from 0. {len(wrong)} of {len(given)} rows are like that. Nothing was imported."
+        )
+    return indices
 
 
 def _read(path: Path) -> pl.DataFrame:
@@ -83,7 +105,8 @@ def _read(path: Path) -> pl.DataFrame:
     if not path.is_file():
         raise NotFoundError(f"there is no file {path}.")
     readers: dict[str, Callable[[Path], pl.DataFrame]] = {
-        ".csv": pl.read_csv,
+        # every column as text: a guessed type would make "7" of the request id "007"
+        ".csv": partial(pl.read_csv, infer_schema=False),
         ".parquet": pl.read_parquet,
         ".jsonl": pl.read_ndjson,
         ".ndjson": pl.read_ndjson,
@@ -94,4 +117,5 @@ def _read(path: Path) -> pl.DataFrame:
     try:
         return reader(path)
     except pl.exceptions.PolarsError as error:
-        raise InvalidInputError(f"{path} cannot be read: {error}. Nothing was imported.") from error
+        reason = str(error).splitlines()[0].rstrip(".")  # the rest is advice about arguments of polars
+        raise InvalidInputError(f"{path} cannot be read: {reason}. Nothing was imported.") from error

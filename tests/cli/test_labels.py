@@ -88,6 +88,53 @@ def test_labels_that_are_no_class_indices_are_refused(mld, lake, tmp_path):
     assert mld("labels", "import", str(file)).exit == Exit.USAGE
 
 
+def test_request_ids_of_a_csv_keep_their_zeros(mld, lake, tmp_path):
+    file = tmp_path / "labels.csv"
+    file.write_text("request_id,label\n007,1\n1e5,2\n")
+    assert mld("labels", "import", str(file)).exit == 0
+    assert sorted(lake.read(LANDING_FEEDBACK)["request_id"]) == ["007", "1e5"]
+
+
+def test_request_ids_of_a_csv_may_be_numbers_at_first_and_text_later(mld, lake, tmp_path):
+    file = tmp_path / "labels.csv"
+    file.write_text("request_id,label\n" + "".join(f"{i},1\n" for i in range(300)) + "abc,2\n")
+    assert mld("labels", "import", str(file)).exit == 0
+    assert lake.read(LANDING_FEEDBACK).height == 301
+
+
+def test_the_first_label_that_is_no_class_index_is_named(mld, lake, tmp_path):
+    file = tmp_path / "labels.csv"
+    file.write_text("request_id,label\n" + "".join(f"r{i},1\n" for i in range(300)) + "abc,oops\nabd,1.5\n")
+    done = mld("labels", "import", str(file))
+    assert done.exit == Exit.USAGE
+    assert "'oops' in row 301" in done.stderr
+    assert "2 of 302 rows" in done.stderr
+    assert lake.version(LANDING_FEEDBACK) is None
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
+def test_whole_numbers_that_a_missing_label_made_floats_are_labels(mld, lake, tmp_path, suffix):
+    file = tmp_path / f"labels.{suffix}"
+    frame = pl.DataFrame({"request_id": ["a", "b", "c"], "label": [0.0, 2.0, None]})
+    {"csv": frame.write_csv, "parquet": frame.write_parquet, "jsonl": frame.write_ndjson}[suffix](file)
+    assert mld("labels", "import", str(file), "--json").document["left_out"] == 1
+    assert sorted(lake.read(LANDING_FEEDBACK)["label"]) == [0, 2]
+
+
+def test_a_file_without_rows_has_nothing_to_do(mld, tmp_path):
+    file = tmp_path / "labels.csv"
+    file.write_text("request_id,label\n")
+    assert mld("labels", "import", str(file)).exit == Exit.NOTHING_TO_DO
+
+
+def test_a_row_of_too_many_fields_is_refused_in_one_sentence(mld, tmp_path):
+    file = tmp_path / "labels.csv"
+    file.write_text("request_id,label\na,1,9\n")
+    done = mld("labels", "import", str(file))
+    assert done.exit == Exit.USAGE
+    assert "truncate_ragged_lines" not in done.stderr
+
+
 def test_a_missing_file_is_status_three(mld):
     assert mld("labels", "import", "nowhere.csv").exit == Exit.NOT_FOUND
 
