@@ -38,7 +38,7 @@ def import_labels(
     label_column: Annotated[str, typer.Option(help="Column of the true class indices.")] = "label",
     source: Annotated[str, typer.Option(help="Who says so; stored with every label.")] = "import",
 ) -> Answer:
-    """Import labels by request id; a later label of the same request replaces an earlier one."""
+    """Import labels by request id; a later one of a request replaces it. Exit status 6: some were quarantined."""
     from mld_pipelines.monitoring import log_labels
 
     path = Path(file).expanduser()
@@ -55,12 +55,14 @@ def import_labels(
     repeated = sum(receipt.known for receipt in receipts)
     quarantined = sum(receipt.quarantined for receipt in receipts)
     left_out = frame.height - known.height
-    data = {"file": path, "labels": known.height, "known": repeated, "quarantined": quarantined, "left_out": left_out}
-    text = [f"imported {known.height} labels from {path}"]
+    imported = known.height - quarantined
+    data = {"file": path, "labels": imported, "known": repeated, "quarantined": quarantined, "left_out": left_out}
+    text = [f"imported {imported} labels from {path}"]
     text += [f"{repeated} of them were known"] if repeated else []
-    text += [f"{quarantined} broke the contract and are in ops/quarantine"] if quarantined else []
+    text += [f"{quarantined} more broke the contract and are in ops/quarantine"] if quarantined else []
     text += [f"{left_out} rows without request id or label were left out"] if left_out else []
-    return Answer(data, tuple(text), Exit.OK if known.height > repeated else Exit.NOTHING_TO_DO)
+    status = Exit.OK if known.height > repeated else Exit.NOTHING_TO_DO
+    return Answer(data, tuple(text), Exit.CHECK_FAILED if quarantined else status)
 
 
 def _labels(path: Path, request_id_column: str, label_column: str) -> pl.DataFrame:

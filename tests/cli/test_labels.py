@@ -121,6 +121,15 @@ def test_whole_numbers_that_a_missing_label_made_floats_are_labels(mld, lake, tm
     assert sorted(lake.read(LANDING_FEEDBACK)["label"]) == [0, 2]
 
 
+def test_quarantined_labels_are_told_from_the_imported_ones(mld, lake, tmp_path):
+    file = tmp_path / "labels.csv"
+    file.write_text(f"request_id,label\n{'x' * 5000},1\nok,1\n")
+    done = mld("labels", "import", str(file), "--json")
+    assert done.exit == Exit.CHECK_FAILED
+    assert (done.document["labels"], done.document["quarantined"]) == (1, 1)
+    assert lake.read(LANDING_FEEDBACK)["request_id"].to_list() == ["ok"]
+
+
 def test_a_file_without_rows_has_nothing_to_do(mld, tmp_path):
     file = tmp_path / "labels.csv"
     file.write_text("request_id,label\n")
