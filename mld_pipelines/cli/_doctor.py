@@ -53,6 +53,7 @@ def examine() -> list[Finding]:
         _clock(),
         *_ray(),
         _lake(),
+        _spool(),
     ]
 
 
@@ -142,3 +143,20 @@ def _lake() -> Finding:
     if ahead:
         return Finding("lake", "warning", f"{', '.join(ahead)}: committed in the future", "compare the clocks")
     return Finding("lake", "ok", f"{lake.root}: {len(tables)} of {len(CATALOGUE)} tables exist")
+
+
+def _spool() -> Finding:
+    from mld_pipelines.capture import spooled_streams
+
+    try:
+        waiting = spooled_streams()
+    except OSError as error:
+        return Finding("spool", "failed", f"{error.filename}: {error.strerror}", "make it readable")
+    rows, aside = sum(one.rows for one in waiting), sum(one.set_aside for one in waiting)
+    if aside:
+        detail = f"{aside} files that could not be read or stored are set aside, {rows} rows wait"
+        return Finding("spool", "warning", detail, "mld ingest status names the streams")
+    if rows:
+        remedy = "running processes ship theirs; mld ingest replay ships what killed ones left"
+        return Finding("spool", "warning", f"{rows} rows of {len(waiting)} streams wait", remedy)
+    return Finding("spool", "ok", "empty")

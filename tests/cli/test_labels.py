@@ -158,6 +158,16 @@ def test_status_shows_what_waits(mld, spooled):
     assert (stream["stream_id"], stream["rows"]) == ("waiting", 2)
 
 
+def test_doctor_tells_what_waits(mld, spooled):
+    (found,) = [check for check in mld("doctor", "--json").document["checks"] if check["check"] == "spool"]
+    assert (found["status"], found["detail"]) == ("warning", "2 rows of 1 streams wait")
+
+
+def test_doctor_finds_an_empty_spool_in_order(mld):
+    (found,) = [check for check in mld("doctor", "--json").document["checks"] if check["check"] == "spool"]
+    assert (found["status"], found["remedy"]) == ("ok", None)
+
+
 def test_replay_ships_what_waits_once(mld, spooled, lake):
     done = mld("ingest", "replay", "--json")
     assert (done.exit, done.document["shipped"]) == (0, 2)
