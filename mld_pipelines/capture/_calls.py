@@ -50,6 +50,12 @@ class Identity(NamedTuple):
 
     model_name: str
     version_name: str
+    task: str = "classification"
+
+    @property
+    def key(self) -> str:
+        """`model_name@version_name`."""
+        return model_key(self.model_name, self.version_name)
 
     @property
     def columns(self) -> Columns:
@@ -57,8 +63,8 @@ class Identity(NamedTuple):
         return {
             "model_name": self.model_name,
             "version_name": self.version_name,
-            "model_key": model_key(self.model_name, self.version_name),
-            "task": "classification",
+            "model_key": self.key,
+            "task": self.task,
             "framework": "torch",
         }
 

@@ -131,11 +131,13 @@ class Background:
             return
         row = model_row(
             self._identity,
-            self._probe,
+            self._probe.model,
             fingerprint=key,
             output_kind=self._encoder.output_kind,
+            feature_layer=self._probe.feature_layer,
             feature_dim=None if feature is None else feature.shape[1],
             n_classes=scores.shape[1],
+            head=self._probe.head,
         )
         self.recorder.send("landing/models", row)
 

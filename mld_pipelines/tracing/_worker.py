@@ -138,12 +138,14 @@ class ClassificationTraceWorker:
         names = self._dataset.class_names
         row = model_row(
             self._identity,
-            self._probe,
+            self._model,
             fingerprint=self._fingerprint,
             output_kind="logits" if verdict is None else verdict.kind,
+            feature_layer=self._probe.feature_layer,
             feature_dim=columns["feature"].shape[1] if "feature" in columns else None,
             n_classes=n_classes,
             class_names=names if names is not None and len(names) == n_classes else None,
+            head=self._probe.head,
         )
         head = row.pop("head")
         described: dict[str, NDArray[Any]] = {"model_row": np.array([json.dumps(row)])}

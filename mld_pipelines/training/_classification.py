@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import logging
-import threading
 import warnings
-import weakref
 from typing import TYPE_CHECKING, Any
 
-from mld_pipelines.adapters import Probe, fingerprint, input_hashes, pooled, weights_version
+from mld_pipelines.adapters import Probe, input_hashes, pooled
 from mld_pipelines.capture import (
     Identity,
-    Recorder,
     TraceCall,
     TraceEncoder,
     class_labels,
     float_array,
     metadata_rows,
     microseconds,
-    open_sink,
+    model_row,
 )
 from mld_pipelines.exceptions import InvalidInputError
-from mld_pipelines.records import model_key, normalise_input_ids
+from mld_pipelines.records import normalise_input_ids
 from mld_pipelines.training._arguments import (
-    checked_class_names,
     checked_dataset,
     checked_epoch,
     checked_range,
     checked_uris,
 )
-from mld_pipelines.training._save import save
-from mld_pipelines.training._traced import Traced
+from mld_pipelines.training._tracer import ROW_BYTES, Tracer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,20 +34,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mld_pipelines.adapters import Seen
-    from mld_pipelines.capture import Stats
+    from mld_pipelines.capture import Columns
     from mld_pipelines.tracing import Progress
     from mld_pipelines.training._stress_receipt import StressReceipt
-    from mld_pipelines.training._traced import Receipt
 
 __all__ = ["ClassificationTracer"]
 
 _log = logging.getLogger("mld_pipelines.training")
 
-_MAX_BUFFER_BYTES = 256 * 2**20
-"""A tracer waits when this much is in memory: 120,000 rows with 512 features."""
 
-
-class ClassificationTracer:
+class ClassificationTracer(Tracer):
     """Calls a model as `model(inputs)` would and records outputs, features and labels.
 
     The model is not changed: mode, gradients, weights and inputs stay as they are, and hooks exist only during a call.
@@ -82,30 +73,12 @@ class ClassificationTracer:
         class_names: Sequence[str] | None = None,
         stream_id: str | None = None,
     ) -> None:
-        model_key(model_name, version_name)
-        self.model = model
-        self.model_name = model_name
-        self.version_name = version_name
-        self.class_names = checked_class_names(class_names)
-        self._identity = Identity(model_name, version_name)
+        identity = Identity(model_name, version_name)
         self._probe = Probe(model, feature_layer=feature_layer)
-        self._encoder = TraceEncoder(self._identity)
-        self._recorder = Recorder(
-            "landing/traces",
-            open_sink(),
-            encode=self._encoder,
-            overflow="block",
-            max_buffer_bytes=_MAX_BUFFER_BYTES,
-            stream_id=stream_id,
-        )
-        self._lock = threading.Lock()
-        self._calls = 0
-        self._traced: dict[tuple[str, int | None], Traced] = {}
-        self._described: set[str] = set()
+        self._encoder = TraceEncoder(identity)
+        super().__init__(model, identity, self._encoder, class_names=class_names, stream_id=stream_id)
         self._shape: tuple[int, int | None] | None = None
         self._has_warned = False
-        self._stream_of_state = self.stream_id
-        weakref.finalize(self, self._recorder.abandon).atexit = False
 
     def __call__(  # noqa: PLR0917 - the order of the original's call
         self,
@@ -152,42 +125,9 @@ class ClassificationTracer:
                 scores, feature, targets, ids, hashes, dataset, epoch, microseconds(), traced.fingerprint,
                 str(self._probe.path), self._probe.feature_layer, rows, uris,
             )  # fmt: skip
-            self._record(call, traced)
+            size = scores.nbytes + (0 if feature is None else feature.nbytes) + ROW_BYTES * n
+            self._record(call, ids, hashes, size=size, traced=traced)
         return seen.output
-
-    def wait_for_save(self, n_epoch: int | None = None, *, timeout: float = 300.0) -> Receipt:
-        """Store everything traced so far and declare it complete.
-
-        Args:
-            n_epoch: Only rows of this epoch; default all that are pending.
-            timeout: Seconds to wait for the lake.
-
-        Returns:
-            What was stored.
-
-        Raises:
-            InvalidInputError: Nothing is pending, or not this epoch (the message lists the pending ones), or the tracer
-                is closed.
-            StorageError: The lake cannot be written. The rows are in the spool; call again or run `mld ingest replay`.
-        """
-        epoch = checked_epoch(n_epoch)
-        self._forget_after_fork()
-        pending = [traced for traced in self._traced.values() if traced.is_pending]
-        chosen = [traced for traced in pending if n_epoch is None or traced.n_epoch == epoch]
-        if pending and self._recorder.is_closed:
-            raise InvalidInputError(
-                f"this tracer was closed before wait_for_save, so stream {self.stream_id} has no receipt. Its rows are "
-                f"safe: run `mld trace accept {self.stream_id}`, or trace again and save before closing."
-            )
-        if not pending:
-            raise InvalidInputError("nothing was traced since the last save; call the tracer on some batches first.")
-        if not chosen:
-            epochs = sorted({str(traced.n_epoch) for traced in pending})
-            raise InvalidInputError(
-                f"n_epoch={epoch} was not traced; pending epochs are {', '.join(epochs)}. Nothing was saved: pass the "
-                "epoch that was traced, or none for all."
-            )
-        return save(self, chosen, timeout=timeout)
 
     def stress(
         self,
@@ -245,50 +185,10 @@ class ClassificationTracer:
             progress=progress,
         )  # fmt: skip
 
-    def close(self) -> None:
-        """Bring what was traced to the lake and end the background thread; `wait_for_save` has to come before."""
-        self._recorder.close()
-
-    def __enter__(self) -> ClassificationTracer:
-        """Return the tracer."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close."""
-        self.close()
-
-    @property
-    def stream_id(self) -> str:
-        """Stream of the rows."""
-        return self._recorder.stream.stream_id
-
-    @property
-    def stats(self) -> Stats:
-        """Where the rows are now."""
-        return self._recorder.stats
-
     @property
     def feature_layer(self) -> str | None:
         """Layer whose input is the feature; None before the first call or without one."""
         return self._probe.feature_layer
-
-    def _opened(self, dataset: str, epoch: int | None) -> Traced:
-        """Return the state of a dataset and epoch; judge whether the weights moved since its first call."""
-        self._forget_after_fork()
-        if self._recorder.is_closed:
-            raise InvalidInputError(
-                "this tracer is closed; the batch was not recorded. Make a new ClassificationTracer."
-            )
-        key = (dataset, epoch)
-        version = weights_version(self.model)
-        with self._lock:
-            if key not in self._traced:
-                self._traced[key] = Traced(dataset, epoch, fingerprint(self.model), version, is_pending=False)
-            traced = self._traced[key]
-            if traced.weights_version != version and not traced.weights_changed:
-                traced.weights_changed = fingerprint(self.model) != traced.fingerprint
-                traced.weights_version = version
-        return traced
 
     def _arrays(self, seen: Seen, labels: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Return scores and feature on the CPU, or refuse a batch whose parts do not fit."""
@@ -311,12 +211,22 @@ class ClassificationTracer:
         self._shape = scores.shape[1], None if feature is None else feature.shape[1]
         return scores, feature
 
-    def _record(self, call: TraceCall, traced: Traced) -> None:
-        size = call.scores.nbytes + (0 if call.feature is None else call.feature.nbytes) + 300 * len(call.labels)
-        with self._lock:  # the number of a call is its place in the buffer
-            self._recorder.put(call, len(call.labels), size)
-            traced.add(call.input_ids, call.hashes, call=self._calls)
-            self._calls += 1
+    def _model_columns(self, key: str) -> Columns | None:
+        """See `Tracer`."""
+        if self._shape is None:
+            return None
+        n_classes, feature_dim = self._shape
+        return model_row(
+            self._identity,
+            self.model,
+            fingerprint=key,
+            output_kind=self._encoder.output_kind,
+            feature_layer=self.feature_layer,
+            feature_dim=feature_dim,
+            n_classes=n_classes,
+            class_names=self.class_names,
+            head=self._probe.head,
+        )
 
     def _say_without_features(self) -> None:
         if self._has_warned:
@@ -328,10 +238,3 @@ class ClassificationTracer:
         )
         _log.warning(message)
         warnings.warn(message, UserWarning, stacklevel=4)
-
-    def _forget_after_fork(self) -> None:
-        """In a forked child, what the parent traced is the parent's."""
-        if self._stream_of_state != self.stream_id:
-            self._stream_of_state = self.stream_id
-            self._lock = threading.Lock()
-            self._traced, self._described, self._calls = {}, set(), 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mld_pipelines.adapters import fingerprint, weights_version
-from mld_pipelines.capture import EmbeddedSink, is_described, microseconds, model_row
+from mld_pipelines.capture import EmbeddedSink, is_described, microseconds
 from mld_pipelines.exceptions import StorageError
 from mld_pipelines.records import model_key
 from mld_pipelines.training._traced import Receipt
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mld_pipelines.capture import Columns, Recorder
-    from mld_pipelines.training._classification import ClassificationTracer
     from mld_pipelines.training._traced import Traced
+    from mld_pipelines.training._tracer import Tracer
 
 __all__ = ["save"]
 
 _log = logging.getLogger("mld_pipelines.training")
 
 
-def save(tracer: ClassificationTracer, chosen: Sequence[Traced], *, timeout: float) -> Receipt:
+def save(tracer: Tracer, chosen: Sequence[Traced], *, timeout: float) -> Receipt:
     """Store the rows of some datasets and epochs and their receipts.
 
     Raises:
@@ -79,7 +79,7 @@ def _flush(recorder: Recorder, deadline: float) -> None:
     )
 
 
-def _judge_weights(tracer: ClassificationTracer, chosen: Sequence[Traced]) -> str:
+def _judge_weights(tracer: Tracer, chosen: Sequence[Traced]) -> str:
     """Return the fingerprint now; note datasets whose weights moved while they were traced.
 
     Only the dataset of the last call is compared with the weights now: an earlier one was compared call by call, and
@@ -93,31 +93,20 @@ def _judge_weights(tracer: ClassificationTracer, chosen: Sequence[Traced]) -> st
     return current
 
 
-def _new_models(tracer: ClassificationTracer, chosen: Sequence[Traced]) -> list[Columns]:
+def _new_models(tracer: Tracer, chosen: Sequence[Traced]) -> list[Columns]:
     """Return a row for each set of weights that this stream has not described yet."""
     rows = []
     for key in dict.fromkeys(traced.fingerprint for traced in chosen):
-        if key in tracer._described or tracer._shape is None:
+        columns = None if key in tracer._described else tracer._model_columns(key)
+        if columns is None:
             continue
         tracer._described.add(key)
-        if is_described(tracer._recorder.sink, tracer._identity, key):
-            continue
-        n_classes, feature_dim = tracer._shape
-        rows.append(
-            model_row(
-                tracer._identity,
-                tracer._probe,
-                fingerprint=key,
-                output_kind=tracer._encoder.output_kind,
-                feature_dim=feature_dim,
-                n_classes=n_classes,
-                class_names=tracer.class_names,
-            )
-        )
+        if not is_described(tracer._recorder.sink, tracer._identity, key):
+            rows.append(columns)
     return rows
 
 
-def _receipt_columns(tracer: ClassificationTracer, traced: Traced, *, dropped: int) -> Columns:
+def _receipt_columns(tracer: Tracer, traced: Traced, *, dropped: int) -> Columns:
     return {
         "model_key": model_key(tracer.model_name, tracer.version_name),
         "dataset_type": traced.dataset_type,

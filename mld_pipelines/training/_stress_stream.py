@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mld_pipelines.capture import EmbeddedSink, Recorder, StressEncoder, can_use_frames, is_described, model_row
+from mld_pipelines.capture import EmbeddedSink, Recorder, StressEncoder, can_use_frames, is_described
 from mld_pipelines.exceptions import MldError, StorageError
 
 if TYPE_CHECKING:
@@ -92,17 +92,9 @@ class StressStream:
             StorageError: The lake cannot be written; everything stays in the spool.
         """
         tracer = self._tracer
-        if tracer._shape is not None and not is_described(self._recorder.sink, tracer._identity, fingerprint):
-            n_classes, feature_dim = tracer._shape
-            row = model_row(
-                tracer._identity,
-                tracer._probe,
-                fingerprint=fingerprint,
-                output_kind=self._encoder.output_kind,
-                feature_dim=feature_dim,
-                n_classes=n_classes,
-                class_names=tracer.class_names,
-            )
+        row = tracer._model_columns(fingerprint)
+        if row is not None and not is_described(self._recorder.sink, tracer._identity, fingerprint):
+            row["output_kind"] = self._encoder.output_kind
             self._recorder.send("landing/models", row)
         self._recorder.send("landing/receipts", receipt)
         self.flush()
