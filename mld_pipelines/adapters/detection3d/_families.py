@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Build", "Family", "families"]
 
-_MODULES: tuple[str, ...] = ()
+_MODULES: tuple[str, ...] = ("_mmdet3d_anchor", "_mmdet3d_center")
 """Modules of this package with a `FAMILY` (or several as `FAMILIES`). The order has no meaning: two that accept the
 same model are an error that names both."""
 
