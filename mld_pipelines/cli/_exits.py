@@ -10,6 +10,7 @@ from mld_pipelines.exceptions import (
     MissingDependencyError,
     MldError,
     NotFoundError,
+    VersionUnavailableError,
 )
 
 __all__ = ["Exit", "exit_of"]
@@ -38,6 +39,7 @@ def exit_of(error: BaseException) -> Exit:
 #: First match wins, so the base class of all our errors comes last.
 _STATUS: tuple[tuple[type[BaseException], Exit], ...] = (
     (NotFoundError, Exit.NOT_FOUND),
+    (VersionUnavailableError, Exit.NOT_FOUND),
     (ConfigurationError, Exit.NOT_SET_UP),
     (MissingDependencyError, Exit.NOT_SET_UP),
     (InvalidInputError, Exit.USAGE),

@@ -16,7 +16,7 @@ from mld_pipelines.exceptions import InvalidInputError, NotFoundError
 
 if TYPE_CHECKING:
     from mld_pipelines.lake import Lake
-    from mld_pipelines.tables import TableSpec
+    from mld_pipelines.tables import Column, TableSpec
 
 __all__ = ["app"]
 
@@ -120,7 +120,13 @@ def _existing(lake: Lake, spec: TableSpec) -> None:
 def _columns(spec: TableSpec, columns: str | None) -> list[str]:
     if columns is None:
         return [column.name for column in spec.columns if not column.vector]
-    return [spec.column(name.strip()).name for name in columns.split(",")]
+    return [_column(spec, name.strip()).name for name in columns.split(",")]
+
+
+def _column(spec: TableSpec, name: str) -> Column:
+    if name not in spec.column_names:
+        raise NotFoundError(f"table {spec.name} has no column {name!r}; columns: {', '.join(spec.column_names)}.")
+    return spec.column(name)
 
 
 def _conditions(spec: TableSpec, where: list[str]) -> dict[str, Any]:
@@ -132,7 +138,7 @@ def _conditions(spec: TableSpec, where: list[str]) -> dict[str, Any]:
 
 def _value(spec: TableSpec, name: str, text: str) -> Any:
     """Read a value in the column's own type; `null` is null."""
-    dtype = spec.column(name).data_type
+    dtype = _column(spec, name).data_type
     if text == "null":
         return None
     try:

@@ -172,17 +172,17 @@ class Tables:
         newest = self.snapshot(table)
         if newest is None:
             return None
-        if 0 <= version <= newest.version():
-            try:
-                return self._handle(table, version)
-            except DeltaError as error:
-                reason = str(error).splitlines()[0]
-        else:
-            reason = f"versions 0 … {newest.version()} exist"
-        raise VersionUnavailableError(
-            f"version {version} of table {table} cannot be read ({reason}); its log may have been cleaned up. "
-            "`Lake.history` lists the versions that are left."
-        )
+        if not 0 <= version <= newest.version():
+            raise VersionUnavailableError(
+                f"there is no version {version} of table {table}; its versions are 0 … {newest.version()}."
+            )
+        try:
+            return self._handle(table, version)
+        except DeltaError as error:
+            raise VersionUnavailableError(
+                f"version {version} of table {table} cannot be read any more ({str(error).splitlines()[0]}): its log "
+                "was most likely cleaned up. `Lake.history` and `mld tables history` list the versions that are left."
+            ) from error
 
     def _is_stale(self, table: str, entry: _Entry) -> bool:
         if entry.snapshot is None or time.monotonic() - entry.opened_at > _SNAPSHOT_SECONDS:

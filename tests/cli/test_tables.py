@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from mld_pipelines.cli._exits import Exit
 
 
@@ -25,6 +27,16 @@ def test_show_filters_by_typed_values(mld, evaluated):
     done = mld("tables", "show", "landing/traces", "--where", "dataset_type=val", "--where", "row=5", "--json").document
     assert done["matching"] == 1
     assert done["rows"][0]["input_id"] == "val-5"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "listed"),
+    [("--where", "nope=1", "model_key"), ("--columns", "nope", "model_key"), ("--version", "99", "0 …")],
+)
+def test_what_does_not_exist_is_status_three_and_the_message_says_what_does(mld, evaluated, option, value, listed):
+    done = mld("tables", "show", "landing/traces", option, value)
+    assert done.exit == Exit.NOT_FOUND
+    assert listed in done.stderr
 
 
 def test_show_takes_an_earlier_version(mld, evaluated):
