@@ -1,33 +1,34 @@
-"""The pool of Ray actors: bounded submission, attempts per batch, replacement of dead workers."""
+"""The Ray actors of one stage: bounded submission, attempts per batch, replacement of dead workers."""
 
 from __future__ import annotations
 
+import os
 import time
 import traceback
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from mld_pipelines.compute._contract import BatchResult, call_worker, describe
+from mld_pipelines.compute._contract import call_worker, describe
 from mld_pipelines.compute._resolve import resolve
-from mld_pipelines.compute._session import count_workers, worker_environment
+from mld_pipelines.compute._resources import what_is_free
+from mld_pipelines.compute._session import worker_environment
 from mld_pipelines.exceptions import WorkerPoolError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from types import ModuleType
 
     from numpy.typing import NDArray
 
-    from mld_pipelines.compute._contract import PoolPolicy, WorkerSpec
+    from mld_pipelines.compute._contract import PoolPolicy, StageSpec
+    from mld_pipelines.compute._queue import Queue, Task
 
-__all__ = ["ActorPool"]
+__all__ = ["ActorStage", "Done"]
 
 _MAX_RESTARTS = 3
-"""Restarts Ray makes by itself; afterwards the pool makes a new actor."""
-
-_TICK_S = 0.5
-"""Longest wait of one `ray.wait`, so that time limits are looked at."""
+"""Restarts Ray makes by itself; afterwards the stage makes a new actor."""
 
 _RETRY_READY_S = 0.1
 
@@ -35,10 +36,12 @@ _RETRY_READY_S = 0.1
 class _Actor:
     """Runs inside the worker process: builds the worker from its name and calls it."""
 
-    def __init__(self, target: str, params: dict[str, Any]) -> None:
+    def __init__(self, target: str, params: dict[str, Any], folder: str) -> None:
         # Errors travel as text: a user's exception need not survive pickling, nor be importable by the driver.
         self._failure: tuple[str, str] | None = None
         try:
+            if folder and Path(folder).is_dir():  # relative paths mean what they mean to the driver
+                os.chdir(folder)
             self._worker: Any = resolve(target)(**params)
         except (Exception, SystemExit) as error:
             self._failure = (describe(error), traceback.format_exc())
@@ -52,59 +55,95 @@ class _Actor:
         except (Exception, SystemExit) as error:
             return describe(error)
 
+    def run_and_keep(self, batch: Mapping[str, Any]) -> tuple[str | None, dict[str, NDArray[Any]]]:
+        """Return the reason of a failure and the columns apart: the driver reads only the reason."""
+        outcome = self.run(batch)
+        return (outcome, {}) if isinstance(outcome, str) else (None, outcome)
+
 
 @dataclass(slots=True)
-class _Task:
-    index: int
-    batch: Mapping[str, Any]
-    attempts: int = 0
+class Done:
+    """What became of a task in a stage.
+
+    Attributes:
+        task: The task.
+        columns: What the worker made, or the reference to it where the stage keeps it; None if the task is given up.
+        reason: Why it is given up.
+        is_input_lost: What the stage before made is gone with its machine; the task must start over.
+    """
+
+    task: Task
+    columns: Any = None
+    reason: str | None = None
+    is_input_lost: bool = False
 
 
 @dataclass(slots=True)
 class _Slot:
-    """One worker: its actor, and its tasks in the order of submission (actors run them in that order)."""
+    """One worker: its actor, and its calls in the order of submission (actors run them in that order)."""
 
     actor: Any
     probe: Any  # pending `ready` call; None once the worker is up
     probe_since: float = field(default_factory=time.monotonic)
-    tasks: deque[tuple[Any, _Task]] = field(default_factory=deque)
+    calls: deque[_Call] = field(default_factory=deque)
     head_since: float = 0.0
     was_ready: bool = False
 
 
-class ActorPool:
-    """Ray actors on this machine.
+@dataclass(slots=True)
+class _Call:
+    task: Task
+    answer: Any  # reference of the columns or the reason; of the reason alone where the columns are kept
+    kept: Any = None
+
+
+class ActorStage:
+    """Ray actors that run the same worker.
 
     A Python exception costs its batch one attempt. A worker that dies, or is killed for exceeding `batch_timeout_s`,
     costs an attempt only to the batch it was working on (the oldest one submitted); those queued behind it are
     submitted again for free, so that a poisonous batch cannot drag innocent ones into quarantine.
+
+    Args:
+        ray: The connected module.
+        spec: What runs.
+        policy: How; its shares are those of `spec`.
+        size: Number of workers, known to fit.
+        keeps: Whether columns stay in shared memory for the next stage.
     """
 
-    backend: Literal["local"] = "local"
-
-    def __init__(self, ray: ModuleType, worker: WorkerSpec, policy: PoolPolicy, *, at_most: int | None = None) -> None:
+    def __init__(self, ray: ModuleType, spec: StageSpec, policy: PoolPolicy, *, size: int, keeps: bool) -> None:
+        self.name = spec.name
         self._ray = ray
-        self._spec = worker
+        self._spec = spec.worker
         self._policy = policy
-        self._busy = False
-        self._slots: list[_Slot] = []
+        self._keeps = keeps
+        self._folder = "" if policy.working_dir is not None else str(Path.cwd())
         self._actor_class = ray.remote(_Actor).options(
-            num_cpus=policy.num_cpus,
-            num_gpus=policy.num_gpus,
+            num_cpus=spec.num_cpus,
+            num_gpus=spec.num_gpus,
             max_restarts=_MAX_RESTARTS,
             max_task_retries=0,
             runtime_env={"env_vars": worker_environment()},
         )
-        try:
-            self._start(count_workers(ray, policy, at_most=at_most))
-        except BaseException:
-            self.close()
-            raise
+        self._slots: list[_Slot] = []
+        for _ in range(size):  # one by one: `close` ends those that came up if one cannot
+            self._slots.append(self._new_slot())
 
     @property
     def size(self) -> int:
         """Number of workers."""
         return len(self._slots)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a worker is up; the others join as they come up."""
+        return any(slot.probe is None for slot in self._slots)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a call is on its way."""
+        return any(slot.calls for slot in self._slots)
 
     def close(self) -> None:
         """End the workers."""
@@ -112,47 +151,32 @@ class ActorPool:
             self._ray.kill(slot.actor)
         self._slots = []
 
-    def map(self, batches: Iterable[Mapping[str, Any]]) -> Iterator[BatchResult]:
-        """Yield results as workers complete them; one `map` at a time."""
-        if self._busy:
-            raise WorkerPoolError("this pool is already mapping; exhaust or close that iterator first.")
-        self._busy = True
-        try:
-            yield from self._map(_Source(batches))
-        finally:
-            self._busy = False
-            for slot in self._slots:
-                if slot.tasks:  # abandoned half-way: what is still running must not delay or kill the next map
-                    slot.tasks.clear()
-                    self._replace(slot)
-
-    def _map(self, source: _Source) -> Iterator[BatchResult]:
-        while True:
-            self._fill(source)
-            if not any(slot.tasks for slot in self._slots) and source.exhausted:
-                return
-            yield from self._collect(source)
+    def abandon(self) -> None:
+        """Forget what is on its way: what still runs must not delay or kill the next input."""
+        for slot in self._slots:
+            if slot.calls:
+                slot.calls.clear()
+                self._replace(slot)
 
     # -- starting ------------------------------------------------------------------------------------------------
 
-    def _start(self, size: int) -> None:
-        """Start the workers and wait for the first; the others join as they come up."""
-        self._slots = [self._new_slot() for _ in range(size)]
-        while all(slot.probe is not None for slot in self._slots):
-            self._wait([slot.probe for slot in self._slots])
-            self._check_stuck()
+    def check_stuck(self) -> None:
+        """Raise if no worker came up in time.
 
-    def _check_stuck(self) -> None:
+        Raises:
+            WorkerPoolError: None did within `start_timeout_s`.
+        """
         oldest = time.monotonic() - self._policy.start_timeout_s
         if all(slot.probe is not None and slot.probe_since < oldest for slot in self._slots):
             raise WorkerPoolError(
                 f"no worker {self._spec.target!r} was ready after {self._policy.start_timeout_s:g} s "
-                f"({len(self._slots)} started). Batches without a result were not run; raise start_timeout_s if "
-                "building a worker takes longer, or see what its constructor waits for."
+                f"({len(self._slots)} started; Ray has {what_is_free(self._ray)} free). Batches without a result were "
+                "not run; raise start_timeout_s if building a worker takes longer, or see what its constructor waits "
+                "for."
             )
 
     def _new_slot(self) -> _Slot:
-        actor = self._actor_class.remote(self._spec.target, dict(self._spec.params))
+        actor = self._actor_class.remote(self._spec.target, dict(self._spec.params), self._folder)
         return _Slot(actor, actor.ready.remote())
 
     def _replace(self, slot: _Slot) -> None:
@@ -184,110 +208,100 @@ class ActorPool:
 
     # -- running -------------------------------------------------------------------------------------------------
 
-    def _fill(self, source: _Source) -> None:
+    def fill(self, queue: Queue) -> None:
+        """Submit what the workers have room for."""
         for _ in range(self._policy.in_flight_per_actor):  # breadth first: every worker gets one before any gets two
             for slot in self._slots:
-                if slot.probe is None and self._has_room(slot, source):
-                    task = source.next()
+                if slot.probe is None and self._has_room(slot, queue):
+                    task = queue.next()
                     if task is None:
                         return
-                    if not slot.tasks:
+                    if not slot.calls:
                         slot.head_since = time.monotonic()
-                    slot.tasks.append((slot.actor.run.remote(task.batch), task))
+                    slot.calls.append(self._submit(slot, task))
 
-    def _has_room(self, slot: _Slot, source: _Source) -> bool:
+    def _submit(self, slot: _Slot, task: Task) -> _Call:
+        if not self._keeps:
+            return _Call(task, slot.actor.run.remote(task.argument))
+        reason, columns = slot.actor.run_and_keep.options(num_returns=2).remote(task.argument)
+        return _Call(task, reason, columns)
+
+    def _has_room(self, slot: _Slot, queue: Queue) -> bool:
         """Return whether a worker may be given the next task.
 
         A task that failed before has its worker to itself: the answer of the task before it can be lost in the crash,
         which then looks like that one's fault, but only once.
         """
-        if not slot.tasks:
+        if not slot.calls:
             return True
-        is_suspect = source.is_suspect or slot.tasks[-1][1].attempts > 0
-        return not is_suspect and len(slot.tasks) < self._policy.in_flight_per_actor
+        is_suspect = queue.is_suspect or slot.calls[-1].task.failures > 0
+        return not is_suspect and len(slot.calls) < self._policy.in_flight_per_actor
 
-    def _wait(self, references: list[Any]) -> None:
-        """Wait a tick for any reference and settle the probes that are done."""
-        done, _ = self._ray.wait(references, num_returns=1, timeout=_TICK_S)
+    def references(self) -> list[Any]:
+        """Return what a change in this stage would show in."""
+        probes = [slot.probe for slot in self._slots if slot.probe is not None]
+        return probes + [slot.calls[0].answer for slot in self._slots if slot.calls]
+
+    def notice(self, arrived: list[Any]) -> None:
+        """Settle the workers that came up, or failed to.
+
+        Raises:
+            WorkerPoolError: A worker cannot be built.
+        """
         for slot in self._slots:
-            if slot.probe is not None and slot.probe in done:
+            if slot.probe is not None and slot.probe in arrived:
                 self._check_probe(slot)
 
-    def _collect(self, source: _Source) -> Iterator[BatchResult]:
-        references = [slot.probe for slot in self._slots if slot.probe is not None]
-        references += [slot.tasks[0][0] for slot in self._slots if slot.tasks]
-        self._wait(references)
-        self._check_stuck()
+    def harvest(self, queue: Queue) -> Iterator[Done]:
+        """Yield what is done; hand back to the queue what must be tried again."""
+        self.check_stuck()
         for slot in self._slots:
-            while slot.tasks and self._is_done(slot.tasks[0][0]):
-                yield from self._settle(slot, source)
-            if slot.tasks and time.monotonic() - slot.head_since > self._policy.batch_timeout_s:
+            while slot.calls and self._has_arrived(slot.calls[0].answer):
+                yield from self._settle(slot, queue)
+            if slot.calls and time.monotonic() - slot.head_since > self._policy.batch_timeout_s:
                 reason = f"no result after {self._policy.batch_timeout_s:g} s (batch_timeout_s); its worker was killed"
                 self._replace(slot)
-                yield from self._lose(slot, source, reason)
+                yield from self._lose(slot, queue, reason)
 
-    def _is_done(self, reference: object) -> bool:
-        done, _ = self._ray.wait([reference], num_returns=1, timeout=0)
-        return bool(done)
+    def _has_arrived(self, reference: object) -> bool:
+        arrived, _ = self._ray.wait([reference], num_returns=1, timeout=0)
+        return bool(arrived)
 
-    def _settle(self, slot: _Slot, source: _Source) -> Iterator[BatchResult]:
-        reference, task = slot.tasks[0]
+    def _settle(self, slot: _Slot, queue: Queue) -> Iterator[Done]:
+        call = slot.calls[0]
         exceptions = self._ray.exceptions
+        is_input_lost = False
         try:
-            outcome = self._ray.get(reference)
+            outcome = self._ray.get(call.answer)
         except exceptions.RayTaskError as error:  # the batch did not survive the way to the worker
-            outcome = describe(error)
+            outcome, is_input_lost = describe(error), isinstance(error.cause, exceptions.ObjectLostError)
+        except exceptions.ObjectLostError as error:
+            outcome, is_input_lost = describe(error), True
         except exceptions.RayError as error:
             slot.probe, slot.probe_since = slot.actor.ready.remote(), time.monotonic()
-            yield from self._lose(slot, source, f"the worker process died ({type(error).__name__})")
+            yield from self._lose(slot, queue, f"the worker process died ({type(error).__name__})")
             return
-        slot.tasks.popleft()
+        slot.calls.popleft()
         slot.head_since = time.monotonic()
         if isinstance(outcome, str):
-            yield from self._charge(task, source, outcome)
+            yield from self._charge(call.task, queue, outcome, is_input_lost=is_input_lost)
         else:
-            yield BatchResult(task.index, outcome, attempts=task.attempts + 1)
+            yield Done(call.task, call.kept if self._keeps else outcome)
 
-    def _lose(self, slot: _Slot, source: _Source, reason: str) -> Iterator[BatchResult]:
+    def _lose(self, slot: _Slot, queue: Queue, reason: str) -> Iterator[Done]:
         """Charge the batch the lost worker was at; hand those behind it back."""
-        (_, head), *behind = slot.tasks
-        slot.tasks.clear()
-        for _, task in reversed(behind):
-            source.put_back(task)
-        yield from self._charge(head, source, reason)
+        head, *behind = slot.calls
+        slot.calls.clear()
+        for call in reversed(behind):
+            queue.put_back(call.task)
+        yield from self._charge(head.task, queue, reason)
 
-    def _charge(self, task: _Task, source: _Source, reason: str) -> Iterator[BatchResult]:
+    def _charge(self, task: Task, queue: Queue, reason: str, *, is_input_lost: bool = False) -> Iterator[Done]:
         task.attempts += 1
-        if task.attempts < self._policy.max_attempts:
-            source.put_back(task)
+        task.failures += 1
+        if task.failures >= self._policy.max_attempts:
+            yield Done(task, reason=reason)
+        elif is_input_lost and task.output is not None:
+            yield Done(task, reason=reason, is_input_lost=True)
         else:
-            yield BatchResult(task.index, {}, reason=reason, attempts=task.attempts)
-
-
-class _Source:
-    """Batches still to be submitted: those handed back first, then the caller's, drawn lazily."""
-
-    def __init__(self, batches: Iterable[Mapping[str, Any]]) -> None:
-        self._fresh = enumerate(batches)
-        self._returned: deque[_Task] = deque()
-        self.exhausted = False
-
-    @property
-    def is_suspect(self) -> bool:
-        """Whether the next task has failed before."""
-        return bool(self._returned) and self._returned[0].attempts > 0
-
-    def next(self) -> _Task | None:
-        """Return the next task, or None when there is none at this moment."""
-        if self._returned:
-            return self._returned.popleft()
-        entry = next(self._fresh, None)
-        if entry is None:
-            self.exhausted = True
-            return None
-        return _Task(*entry)
-
-    def put_back(self, task: _Task) -> None:
-        """Queue a task again, before the fresh ones."""
-        self.exhausted = False
-        self._returned.appendleft(task)
+            queue.put_back(task)

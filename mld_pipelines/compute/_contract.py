@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -17,7 +18,19 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Backend", "BatchResult", "PoolPolicy", "WorkerPool", "WorkerSpec", "call_worker", "describe"]
+__all__ = [
+    "Backend",
+    "BatchResult",
+    "Pipeline",
+    "PoolPolicy",
+    "StageSpec",
+    "WorkerPool",
+    "WorkerSpec",
+    "call_worker",
+    "describe",
+    "in_stage",
+    "read_only",
+]
 
 Backend = Literal["auto", "inline", "local", "cluster"]
 _BACKENDS = ("auto", "inline", "local", "cluster")
@@ -55,8 +68,8 @@ class PoolPolicy:
     """How a pool is run.
 
     Attributes:
-        backend: `inline`, `local` (Ray on this machine), `cluster` (not in this version) or `auto`: local Ray for more
-            than one batch, inline otherwise.
+        backend: `inline`, `local` (Ray on this machine), `cluster` (the Ray of `RAY_ADDRESS`) or `auto`: for more than
+            one batch the cluster if `RAY_ADDRESS` is set, else local Ray; inline otherwise.
         size: Workers; None takes what Ray has free. Never more than what is free.
         num_cpus: CPUs one worker holds for its whole life.
         num_gpus: GPU share one worker holds: 0.5 puts two workers on a card.
@@ -65,6 +78,8 @@ class PoolPolicy:
         start_timeout_s: Seconds until the first worker must be ready.
         batch_timeout_s: Seconds one batch may take before its worker is killed (Ray backends only).
         object_store_bytes: Shared memory of a Ray that this pool starts; Ray's minimum is 75 MiB.
+        working_dir: Folder with your code that is copied to the machines of a cluster, where workers start in it; None:
+            the code lies on every machine under the path it has here (a shared file system, one image).
     """
 
     backend: Backend = "auto"
@@ -76,6 +91,7 @@ class PoolPolicy:
     start_timeout_s: float = 120.0
     batch_timeout_s: float = 600.0
     object_store_bytes: int = 256 * 2**20
+    working_dir: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that would hang or run nothing."""
@@ -84,14 +100,47 @@ class PoolPolicy:
         for name in ("max_attempts", "in_flight_per_actor"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"{name} is {getattr(self, name)!r}; it must be at least 1.")
-        if self.size is not None and self.size < 1:
-            raise ConfigurationError(f"size is {self.size!r}; give at least 1 worker, or None for all that fit.")
-        for name in ("start_timeout_s", "batch_timeout_s", "num_cpus"):
+        for name in ("start_timeout_s", "batch_timeout_s"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise ConfigurationError(f"{name} is {value!r}; it must be a positive number.")
-        if not (math.isfinite(self.num_gpus) and self.num_gpus >= 0):
-            raise ConfigurationError(f"num_gpus is {self.num_gpus!r}; it must be 0 or a positive share.")
+        if self.working_dir is not None and not Path(self.working_dir).is_dir():
+            raise ConfigurationError(f"working_dir {self.working_dir!r} is no folder here; nothing was run.")
+        _check_share(self.size, self.num_cpus, self.num_gpus)
+
+
+@dataclass(frozen=True, slots=True)
+class StageSpec:
+    """One step of a pipeline and the workers that do it.
+
+    Attributes:
+        name: How messages call it, e.g. `trace`.
+        worker: What its workers are built from. The worker of a later stage gets the arrays of the stage before.
+        size: Workers; None takes what is free, dealt out in turns with the other stages.
+        num_cpus: CPUs one worker holds for its whole life.
+        num_gpus: GPU share one worker holds.
+    """
+
+    name: str
+    worker: WorkerSpec
+    size: int | None = None
+    num_cpus: float = 1.0
+    num_gpus: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse values that would hang or run nothing."""
+        if not self.name.strip():
+            raise ConfigurationError("the name of a stage is empty; name it after what it does, e.g. 'trace'.")
+        _check_share(self.size, self.num_cpus, self.num_gpus)
+
+
+def _check_share(size: int | None, num_cpus: float, num_gpus: float) -> None:
+    if size is not None and size < 1:
+        raise ConfigurationError(f"size is {size!r}; give at least 1 worker, or None for all that fit.")
+    if not (math.isfinite(num_cpus) and num_cpus > 0):
+        raise ConfigurationError(f"num_cpus is {num_cpus!r}; it must be a positive number.")
+    if not (math.isfinite(num_gpus) and num_gpus >= 0):
+        raise ConfigurationError(f"num_gpus is {num_gpus!r}; it must be 0 or a positive share.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +170,7 @@ class WorkerPool(Protocol):
 
     @property
     def backend(self) -> str:
-        """`inline` or `local`."""
+        """`inline`, `local` or `cluster`."""
 
     @property
     def size(self) -> int:
@@ -137,6 +186,14 @@ class WorkerPool(Protocol):
         Raises:
             WorkerPoolError: The pool cannot make progress (never for a single failing batch).
         """
+
+
+class Pipeline(WorkerPool, Protocol):
+    """Stages of workers; what one makes streams into the next without passing through the caller."""
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """Number of workers by stage."""
 
 
 def call_worker(worker: Callable[[Mapping[str, Any]], object], batch: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
@@ -155,7 +212,20 @@ def call_worker(worker: Callable[[Mapping[str, Any]], object], batch: Mapping[st
     return dict(columns)
 
 
+def read_only(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return views that cannot be written to, as the views of Ray's shared memory are."""
+    views = {name: values.view() for name, values in columns.items()}
+    for view in views.values():
+        view.flags.writeable = False
+    return views
+
+
 def describe(error: BaseException) -> str:
     """Return `Type: message` of an error, bounded in length."""
     text = f"{type(error).__name__}: {error}".rstrip(": ")
     return text if len(text) <= _MAX_REASON else text[:_MAX_REASON] + "…"
+
+
+def in_stage(name: str | None, reason: str) -> str:
+    """Return a reason with the stage it arose in; None for a pool of one stage."""
+    return reason if name is None else f"stage {name}: {reason}"

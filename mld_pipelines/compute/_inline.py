@@ -1,37 +1,37 @@
-"""The pool without processes: for unit tests and inputs of one batch."""
+"""Pools and pipelines without processes: for unit tests and inputs of one batch."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from mld_pipelines.compute._contract import BatchResult, call_worker, describe
+from mld_pipelines.compute._contract import BatchResult, call_worker, describe, in_stage, read_only
 from mld_pipelines.compute._resolve import resolve
 from mld_pipelines.exceptions import WorkerPoolError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from mld_pipelines.compute._contract import PoolPolicy, WorkerSpec
+    from numpy.typing import NDArray
 
-__all__ = ["InlinePool"]
+    from mld_pipelines.compute._contract import PoolPolicy, StageSpec, WorkerSpec
+
+__all__ = ["InlinePipeline"]
 
 
-class InlinePool:
-    """Runs every batch in the calling thread.
+class InlinePipeline:
+    """Runs every batch through all stages in the calling thread.
 
     Exceptions and `sys.exit` are isolated, retried and reported as on Ray. What ends or freezes the process itself
     (`os._exit`, a segmentation fault, an endless loop) is not: use the `local` backend where a batch may do that.
     """
 
     backend: Literal["inline"] = "inline"
-    size = 1
 
-    def __init__(self, worker: WorkerSpec, policy: PoolPolicy) -> None:
+    def __init__(self, stages: Sequence[StageSpec], policy: PoolPolicy) -> None:
         self._max_attempts = policy.max_attempts
-        try:
-            self._worker: Any = resolve(worker.target)(**worker.params)
-        except (Exception, SystemExit) as error:
-            raise WorkerPoolError(f"worker {worker.target!r} could not be built: {describe(error)}.") from error
+        self._stages = [(stage.name if len(stages) > 1 else None, _build(stage.worker)) for stage in stages]
+        self.sizes: Mapping[str, int] = {stage.name: 1 for stage in stages}
+        self.size = len(stages)
 
     def map(self, batches: Iterable[Mapping[str, Any]]) -> Iterator[BatchResult]:
         """Yield the result of each batch, in order."""
@@ -39,16 +39,29 @@ class InlinePool:
             yield self._run(index, batch)
 
     def _run(self, index: int, batch: Mapping[str, Any]) -> BatchResult:
-        reason = None
-        for attempt in range(1, self._max_attempts + 1):
+        charged, columns = 0, batch
+        for name, worker in self._stages:
+            outcome, failures = self._attempt(worker, columns)
+            charged += failures
+            if isinstance(outcome, str):
+                return BatchResult(index, {}, reason=in_stage(name, outcome), attempts=charged)
+            columns = outcome
+        return BatchResult(index, columns, attempts=charged + 1)
+
+    def _attempt(self, worker: Any, batch: Mapping[str, Any]) -> tuple[dict[str, NDArray[Any]] | str, int]:
+        """Return columns, or the reason of the last failure; and the number of failures."""
+        reason = ""
+        for failures in range(self._max_attempts):
             try:
-                columns = call_worker(self._worker, batch)
+                # On Ray results are read-only views of shared memory; the same here, so that nobody relies on more.
+                return read_only(call_worker(worker, batch)), failures
             except (Exception, SystemExit) as error:
                 reason = describe(error)
-            else:
-                # On Ray results are read-only views of shared memory; the same here, so that nobody relies on more.
-                views = {name: values.view() for name, values in columns.items()}
-                for view in views.values():
-                    view.flags.writeable = False
-                return BatchResult(index, views, attempts=attempt)
-        return BatchResult(index, {}, reason=reason, attempts=self._max_attempts)
+        return reason, self._max_attempts
+
+
+def _build(worker: WorkerSpec) -> Any:
+    try:
+        return resolve(worker.target)(**worker.params)
+    except (Exception, SystemExit) as error:
+        raise WorkerPoolError(f"worker {worker.target!r} could not be built: {describe(error)}.") from error

@@ -4,48 +4,48 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
-from mld_pipelines.compute._contract import PoolPolicy
-from mld_pipelines.compute._inline import InlinePool
+from mld_pipelines.compute._cluster import cluster_address, names_cluster
+from mld_pipelines.compute._contract import PoolPolicy, StageSpec
+from mld_pipelines.compute._inline import InlinePipeline
 from mld_pipelines.exceptions import ConfigurationError, MissingDependencyError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from mld_pipelines.compute._contract import WorkerPool, WorkerSpec
+    from mld_pipelines.compute._contract import Pipeline, WorkerPool, WorkerSpec
 
-__all__ = ["choose_backend", "open_pool"]
+__all__ = ["choose_backend", "open_pipeline", "open_pool"]
 
 _log = logging.getLogger(__name__)
 
 
-def choose_backend(policy: PoolPolicy, *, n_batches: int | None = None) -> Literal["inline", "local"]:
+def choose_backend(policy: PoolPolicy, *, n_batches: int | None = None) -> Literal["inline", "local", "cluster"]:
     """Return the backend a policy means for an input of `n_batches` batches (None: unknown, taken as many).
 
-    `auto` is inline for at most one batch (a Ray start costs seconds), local Ray above. Without Ray installed `auto`
-    runs inline and logs it.
+    `auto` is inline for at most one batch (a Ray start costs seconds); above, it is the cluster where `RAY_ADDRESS` is
+    set and local Ray elsewhere. Without Ray installed `auto` runs inline and logs it, unless `RAY_ADDRESS` is set.
 
     Raises:
-        ConfigurationError: The policy, or `RAY_ADDRESS` under `auto`, asks for a cluster.
-        MissingDependencyError: `local` was asked for and Ray is not installed.
+        ConfigurationError: `cluster` was asked for and `RAY_ADDRESS` names none, or is malformed.
+        MissingDependencyError: Ray is needed and not installed.
     """
-    installed = importlib.util.find_spec("ray") is not None
     if policy.backend == "inline" or (policy.backend == "auto" and n_batches is not None and n_batches <= 1):
         return "inline"
-    if policy.backend == "cluster" or (policy.backend == "auto" and os.environ.get("RAY_ADDRESS")):
-        raise ConfigurationError(
-            f"a Ray cluster (RAY_ADDRESS={os.environ.get('RAY_ADDRESS')!r}) cannot be joined by this version; nothing "
-            "was run. Use backend='local' for Ray on this machine, or 'inline'."
-        )
-    if installed:
-        return "local"
-    if policy.backend == "local":
-        raise MissingDependencyError("backend='local' needs Ray: pip install 'mld-pipelines[platform]'.")
-    _log.warning("Ray is not installed: batches run inline, one after the other (mld-pipelines[platform] brings Ray).")
-    return "inline"
+    wants_cluster = policy.backend == "cluster" or (policy.backend == "auto" and names_cluster())
+    if wants_cluster:
+        cluster_address()
+    if importlib.util.find_spec("ray") is None:
+        if policy.backend == "auto" and not wants_cluster:
+            _log.warning(
+                "Ray is not installed: batches run inline, one after the other (mld-pipelines[platform] brings Ray)."
+            )
+            return "inline"
+        asked = "RAY_ADDRESS" if policy.backend == "auto" else f"backend={policy.backend!r}"
+        raise MissingDependencyError(f"{asked} needs Ray: pip install 'mld-pipelines[platform]'.")
+    return "cluster" if wants_cluster else "local"
 
 
 @contextmanager
@@ -60,19 +60,49 @@ def open_pool(
         n_batches: Size of the input, where it is known, for `auto`.
 
     Raises:
-        ConfigurationError: A cluster was asked for.
-        WorkerPoolError: A worker cannot be built, or the machine has no room for one.
+        ConfigurationError: A cluster was asked for and `RAY_ADDRESS` names none.
+        WorkerPoolError: A worker cannot be built, nothing has room for one, or the cluster cannot be joined.
     """
     policy = PoolPolicy() if policy is None else policy
-    if choose_backend(policy, n_batches=n_batches) == "inline":
-        yield InlinePool(worker, policy)
+    stage = StageSpec(worker.target, worker, size=policy.size, num_cpus=policy.num_cpus, num_gpus=policy.num_gpus)
+    with open_pipeline([stage], policy, n_batches=n_batches) as pipeline:
+        yield pipeline
+
+
+@contextmanager
+def open_pipeline(
+    stages: Sequence[StageSpec], policy: PoolPolicy | None = None, *, n_batches: int | None = None
+) -> Iterator[Pipeline]:
+    """Open several stages of workers for the length of a `with` block; each gets what the one before it made.
+
+    On Ray what a stage makes stays in shared memory: the next stage reads it there without a copy, read-only, and the
+    caller sees what the last stage makes. A batch that fails is tried again in the stage where it failed, at most
+    `max_attempts` times, then reported with the name of the stage.
+
+    Args:
+        stages: At least one, with different names.
+        policy: How to run; `size`, `num_cpus` and `num_gpus` are those of each stage.
+        n_batches: Size of the input, where it is known, for `auto`.
+
+    Raises:
+        ConfigurationError: No stages, two of the same name, or a cluster without `RAY_ADDRESS`.
+        WorkerPoolError: A worker cannot be built, one worker of each stage does not fit into what there is, or the
+            cluster cannot be joined.
+    """
+    policy = PoolPolicy() if policy is None else policy
+    names = [stage.name for stage in stages]
+    if not names or len(set(names)) < len(names):
+        raise ConfigurationError(f"the stages are {names}; give at least one, each under a name of its own.")
+    backend = choose_backend(policy, n_batches=n_batches)
+    if backend == "inline":
+        yield InlinePipeline(stages, policy)
         return
-    from mld_pipelines.compute._actors import ActorPool
+    from mld_pipelines.compute._flow import ActorPipeline
     from mld_pipelines.compute._session import ray_session
 
-    with ray_session(policy) as ray:
-        pool = ActorPool(ray, worker, policy, at_most=n_batches)
+    with ray_session(policy, backend=backend) as ray:
+        pipeline = ActorPipeline(ray, stages, policy, backend=backend, at_most=n_batches)
         try:
-            yield pool
+            yield pipeline
         finally:
-            pool.close()
+            pipeline.close()

@@ -69,6 +69,19 @@ def make_environment():
     return report
 
 
+def make_place():
+    def report(batch):
+        import ray
+
+        misbehave(batch["kind"])
+        return {
+            "node": np.array([ray.get_runtime_context().get_node_id()]),
+            "folder": np.array([str(Path.cwd())]),
+        }
+
+    return report
+
+
 class Unbuildable:
     def __init__(self):
         raise FileNotFoundError("no weights at model.pt")

@@ -11,11 +11,9 @@ from mld_pipelines.compute import PoolPolicy, WorkerSpec, open_pool
 from mld_pipelines.exceptions import ConfigurationError, InvalidInputError, WorkerPoolError
 
 
-@pytest.fixture(scope="module", params=["inline", pytest.param("local", marks=pytest.mark.ray)])
-def policy(request, worker_modules):
-    if request.param == "local":
-        request.getfixturevalue("local_ray")
-    return PoolPolicy(backend=request.param, size=1)
+@pytest.fixture(scope="module")
+def policy(backend):
+    return PoolPolicy(backend=backend, size=1)
 
 
 @pytest.fixture(scope="module")

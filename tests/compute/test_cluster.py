@@ -1,0 +1,67 @@
+"""What only a cluster of several machines can promise; here a head and a worker node, each its own processes."""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mld_pipelines.compute import PoolPolicy, WorkerSpec, open_pool
+from mld_pipelines.compute._cluster import check_connected, check_reachable
+from mld_pipelines.exceptions import WorkerPoolError
+
+pytestmark = pytest.mark.ray
+
+CLUSTER = PoolPolicy(backend="cluster")
+
+
+def batches(n):
+    return [{"values": np.arange(3.0) + index, "kind": "slow"} for index in range(n)]
+
+
+def test_workers_run_on_every_node(joined_cluster):
+    with open_pool(WorkerSpec("pool_workers:make_place"), CLUSTER) as pool:
+        assert (pool.backend, pool.size) == ("cluster", 2)
+        places = [result.columns for result in pool.map(batches(12))]
+    assert {str(columns["node"][0]) for columns in places} == {
+        node["NodeID"] for node in joined_cluster.nodes() if node["Alive"]
+    }
+    # nodes were started elsewhere; relative paths of the parameters still mean what they mean here
+    assert {str(columns["folder"][0]) for columns in places} == {str(Path.cwd())}
+
+
+def test_what_no_node_has_is_named_instead_of_waited_for(joined_cluster):
+    with (
+        pytest.raises(WorkerPoolError, match=r"1 CPU and 1 GPU, Ray has .*0 of 0 GPU on 2 nodes"),
+        open_pool(WorkerSpec("pool_workers:Scale"), dataclasses.replace(CLUSTER, num_gpus=1.0)),
+    ):
+        pass
+
+
+def test_a_worker_is_never_spread_over_two_nodes(joined_cluster):
+    assert joined_cluster.cluster_resources()["CPU"] == 2
+    with (
+        pytest.raises(WorkerPoolError, match=r"2 CPU and 0 GPU, Ray has .* of 2 CPU"),
+        open_pool(WorkerSpec("pool_workers:Scale"), dataclasses.replace(CLUSTER, num_cpus=2.0)),
+    ):
+        pass
+
+
+def test_the_wrong_token_is_told_apart_from_a_dead_head(cluster, monkeypatch):
+    for name, value in {**cluster.environment, "RAY_AUTH_TOKEN": "wrong"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(WorkerPoolError, match=r"asks for another token.*RAY_AUTH_MODE \(here token\)"):
+        check_reachable(cluster.address)
+
+
+def test_another_cluster_than_the_connected_one_is_refused(joined_cluster, cluster):
+    check_connected(joined_cluster, cluster.address)
+    check_connected(joined_cluster, "auto")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        other = f"127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(WorkerPoolError, match=f"not to RAY_ADDRESS={other}"):
+        check_connected(joined_cluster, other)
