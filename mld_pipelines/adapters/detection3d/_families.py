@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Build", "Family", "families"]
 
-_MODULES: tuple[str, ...] = ("_mmdet3d_anchor", "_mmdet3d_center")
+_MODULES: tuple[str, ...] = (
+    "_mmdet3d_anchor",
+    "_mmdet3d_center",
+    "_mmdet3d_query",
+    "_mmdet3d_transfusion",
+)
 """Modules of this package with a `FAMILY` (or several as `FAMILIES`). The order has no meaning: two that accept the
 same model are an error that names both."""
 

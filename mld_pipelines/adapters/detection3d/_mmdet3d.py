@@ -75,6 +75,11 @@ class Mmdet3dModel:
         self._seen: str | None = None
 
     @property
+    def is_v1(self) -> bool:
+        """Whether it is a detector of 1.x."""
+        return _is_v1(self.model)
+
+    @property
     def convention(self) -> str:
         """Convention of the boxes: as asked for, as seen in the last output, or what the version implies."""
         return self._asked or self._seen or ("mmdet3d_v1" if _is_v1(self.model) else "mmdet3d_v0")
@@ -153,7 +158,8 @@ def _result(one: Any) -> tuple[Any, Any, Any]:
     """Return boxes, scores and labels of one frame, as 1.x or 0.x return them."""
     found = getattr(one, "pred_instances_3d", None)
     if found is not None:
-        return found.bboxes_3d, found.scores_3d, found.labels_3d
+        boxes = getattr(found, "bboxes_3d", None)
+        return found.boxes_3d if boxes is None else boxes, found.scores_3d, found.labels_3d
     if isinstance(one, Mapping):
         inner = next((one[name] for name in ("pts_bbox", "img_bbox") if name in one), one)
         if {"boxes_3d", "scores_3d", "labels_3d"} <= set(inner):
