@@ -14,6 +14,7 @@ from mld_pipelines.evaluation._artifacts import artifact_rows
 from mld_pipelines.evaluation._coding import code_population, identity_of
 from mld_pipelines.evaluation._datasets import choose_decision_dataset
 from mld_pipelines.evaluation._descriptions import code_rows
+from mld_pipelines.evaluation._duplicates import repetition_warnings
 from mld_pipelines.evaluation._estimation import estimate_population
 from mld_pipelines.evaluation._issues import issue_rows
 from mld_pipelines.evaluation._stress import verify_windows
@@ -120,6 +121,8 @@ def evaluate_population(
     stressed = copies(fingerprint, decision.dataset) if copies else None
     verified = verify_windows(stressed, population, coding, estimation, reference, seed=policy.seed)
     links = link(coding.codebook.lineage_id, units) if link and coding.codebook else None
+    repeated = repetition_warnings(frame, decision.dataset)
+    found = (*population.warnings, *repeated, *mixed, *decision.warnings, *coding.warnings)
     return PopulationOutcome(
         n_epoch=population.n_epoch,
         decision_dataset=decision.dataset,
@@ -131,7 +134,7 @@ def evaluate_population(
         issues=issue_rows(units, verdicts, decision_dataset=decision.dataset, class_names=facts.class_names),
         codes=code_rows(units, coding, decision_dataset=decision.dataset, class_names=facts.class_names, links=links),
         artifact_values=tuple(common | row for row in _artifact_values(coding, estimation, baseline, verified)),
-        warnings=(*population.warnings, *mixed, *decision.warnings, *coding.warnings, *badges, *verified.warnings),
+        warnings=(*found, *badges, *verified.warnings),
     )
 
 

@@ -9,9 +9,11 @@ import numpy as np
 
 from mld_pipelines.diagnosis import EstimatorFit, ReferenceUnits, fit_estimator, select_bank
 from mld_pipelines.evaluation._datasets import TRAIN
+from mld_pipelines.evaluation._duplicates import content_keys
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    import polars as pl
 
     from mld_pipelines.diagnosis import Bank, Head, Policy
     from mld_pipelines.evaluation._coding import Coding
@@ -58,15 +60,16 @@ def estimate_population(
         head: Last linear layer, if it was recorded.
         policy: Bounds and seed.
     """
+    banked = _banked(population, decision_dataset)
     units = ReferenceUnits(
         labels=population.frame["label"].to_numpy(),
-        keys=population.keys,
+        keys=content_keys(population.frame, banked=banked),
         logits=population.logits,
         probabilities=population.probabilities,
         features=population.features,
     )
     codebook = coding.codebook
-    bank = _bank(units, population, decision_dataset, policy=policy)
+    bank = _bank(units, banked, policy=policy)
     fit = fit_estimator(
         units.take(np.flatnonzero(reference)),
         bank=bank,
@@ -87,13 +90,18 @@ def estimate_population(
     return Estimation(units, bank, fit, error_proba, risk_scores)
 
 
-def _bank(units: ReferenceUnits, population: Population, decision_dataset: str, *, policy: Policy) -> Bank:
-    """Return the neighbours: the training data; without them the reference is its own bank, leave-one-out."""
+def _banked(population: Population, decision_dataset: str) -> pl.Series:
+    """Return which units are neighbours: the training data; without them the reference is its own bank."""
     datasets = population.frame["dataset_type"]
-    rows = np.flatnonzero((datasets.str.to_lowercase() == TRAIN).to_numpy())
-    if decision_dataset.lower() == TRAIN or not len(rows):
-        rows = np.flatnonzero((datasets == decision_dataset).to_numpy())
-    return select_bank(units.take(rows), limit=policy.bank_limit, seed=policy.seed)
+    training = datasets.str.to_lowercase() == TRAIN
+    return datasets == decision_dataset if decision_dataset.lower() == TRAIN or not training.any() else training
+
+
+def _bank(units: ReferenceUnits, banked: pl.Series, *, policy: Policy) -> Bank:
+    """Return the neighbours, one per content: what is in the bank twice could be left out once only."""
+    rows = np.flatnonzero(banked.to_numpy())
+    _, first = np.unique([units.keys[row] for row in rows.tolist()], return_index=True)
+    return select_bank(units.take(rows[np.sort(first)]), limit=policy.bank_limit, seed=policy.seed)
 
 
 def _score(fit: EstimatorFit, units: ReferenceUnits, codes: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

@@ -66,11 +66,6 @@ class Population:
             raise InvalidInputError("the population has neither logits nor probabilities.")
         return int(outputs.shape[1])
 
-    @property
-    def keys(self) -> list[str]:
-        """Name of each unit across datasets, `dataset/input_id`."""
-        return (self.frame["dataset_type"] + "/" + self.frame["input_id"]).to_list()
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelFacts:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import polars as pl
+import pytest
+from sklearn.metrics import roc_auc_score
 
-from mld_pipelines.evaluation import evaluate
-from mld_pipelines.evaluation._duplicates import duplicate_warnings
-from tests.support.traced import write_feedback, write_inferences, write_trace
+from mld_pipelines.evaluation import estimate_units, evaluate, load_scorer
+from mld_pipelines.evaluation._duplicates import content_keys, duplicate_warnings, repetition_warnings
+from tests.support.traced import toy_logits, toy_outputs, write_feedback, write_inferences, write_trace
 
 HASHES = [f"{i:064x}" for i in range(200)]
 
@@ -63,3 +65,39 @@ def test_an_evaluation_of_separate_splits_warns_of_nothing(lake):
     write_feedback(lake, requests, labels, at=datetime(2026, 2, 1, tzinfo=UTC))
     stored = evaluate(lake, "toy@v1")
     assert [text for text in stored.row["warnings"] if "input_hash" in text] == []
+
+
+def test_units_of_equal_content_share_the_key_of_the_first_banked_one():
+    frame = units(
+        ("train", "b", "1", 0), ("train", "a", "1", 0), ("holdout", "x", "1", 0), ("val", "y", "2", 0),
+        ("val", "x", "2", 0), ("val", "n", None, 0), ("val", "m", None, 0),
+    )  # fmt: skip
+    keys = content_keys(frame, banked=frame["dataset_type"] == "train")
+    assert keys == ["train/a", "train/a", "train/a", "val/x", "val/x", "val/n", "val/m"]
+
+
+def test_a_reference_that_repeats_the_training_data_does_not_look_its_labels_up(lake):
+    for dataset in ("train", "val"):
+        write_trace(lake, dataset, 600, seed=1, noise=1.6, hashes=[f"{i:064x}" for i in range(600)])
+    stored = evaluate(lake, "toy@v1")
+    fresh, features, logits = toy_outputs(1500, seed=9, noise=1.6)
+    estimate = estimate_units(load_scorer(lake, stored.result_name), logits=logits, features=features)
+    wrong = float((toy_logits(features).argmax(axis=1) != fresh).mean())
+    assert estimate.low <= wrong <= estimate.high
+    rates = stored.units().filter(pl.col("dataset_type") == "val").select("is_error", "error_proba").collect()
+    assert roc_auc_score(rates["is_error"], rates["error_proba"]) < 0.97
+
+
+def test_a_content_is_in_the_bank_once(lake):
+    write_trace(lake, "val", 200, seed=2, hashes=[f"{i // 2:064x}" for i in range(200)])
+    scorer = load_scorer(lake, evaluate(lake, "toy@v1").result_name).estimator.scorer
+    assert len(scorer.neighbours.hashes) == len(set(scorer.neighbours.hashes.tolist())) == 100
+
+
+def test_a_dataset_that_repeats_itself_is_said():
+    twice = units(*(("val", str(i), f"{i // 2}", 0) for i in range(10)))
+    (found,) = repetition_warnings(twice, "val")
+    assert found.startswith("5 of 10 inputs of 'val' repeat others of it (equal input_hash)")
+    assert "too narrow" in found
+    unhashed = twice.with_columns(pl.lit(None, pl.String).alias("input_hash"))
+    assert repetition_warnings(unhashed, "val") == repetition_warnings(twice, "train") == ()
