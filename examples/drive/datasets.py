@@ -13,13 +13,14 @@ import torch
 from examples.drive.frames import drive_frame, single_frames
 from examples.drive.model import drive_model
 from examples.drive.shapes import CLASS_NAMES
+from mld_pipelines.records import Truths3D
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from examples.drive.frames import Frame
 
-__all__ = ["DriveDataset", "drive_dataset", "drive_model", "sample_of"]
+__all__ = ["PARTS", "DriveDataset", "drive_dataset", "drive_model", "sample_of", "truths_of"]
 
 PARTS = {"train": (11, 400), "val": (12, 300), "drive": (13, 320)}
 """Generator seed and number of frames of each part; none of the seeds is one that the detector was trained with."""
@@ -59,6 +60,16 @@ def sample_of(frame: Frame) -> tuple[torch.Tensor, dict[str, Any], str]:
         "velocities": torch.from_numpy(frame.velocities[seen]),
     }
     return torch.from_numpy(frame.points), target, frame.frame_id
+
+
+def truths_of(frames: Iterable[Frame]) -> Truths3D:
+    """Return the truth of some frames as the columns that metrics take, objects without a point included."""
+    return Truths3D.from_frames(
+        [
+            {"boxes": one.boxes, "labels": one.labels, "velocities": one.velocities, "points": one.counts}
+            for one in frames
+        ]
+    )
 
 
 def drive_dataset(part: str = "val", frames: int | None = None) -> DriveDataset:

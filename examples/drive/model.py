@@ -231,7 +231,8 @@ def save(model: PillarDetector, path: Path) -> None:
     from safetensors.torch import save_file
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(model.state_dict(), path, metadata={"class_names": json.dumps(model.class_names)})
+    state = {name: value.contiguous() for name, value in model.state_dict().items()}
+    save_file(state, path, metadata={"class_names": json.dumps(model.class_names)})
 
 
 def load(path: Path = WEIGHTS) -> PillarDetector:

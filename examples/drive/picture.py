@@ -1,12 +1,16 @@
-"""A frame seen from above as a deterministic SVG: points, true boxes, found boxes."""
+"""A frame seen from above as a deterministic SVG: `python -m examples.drive.picture docs/assets/drive.svg`."""
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
-from examples.drive.frames import REACH
+from examples.drive.datasets import PARTS
+from examples.drive.frames import REACH, single_frames
 from examples.drive.shapes import CLASS_NAMES
 
 if TYPE_CHECKING:
@@ -14,7 +18,7 @@ if TYPE_CHECKING:
 
     from examples.drive.frames import Frame
 
-__all__ = ["bird_eye"]
+__all__ = ["bird_eye", "main"]
 
 COLOURS = ("#4269d0", "#ff725c", "#a463f2", "#3ca951")
 """One per class; told apart with the common colour-vision deficiencies, and by size anyway."""
@@ -75,3 +79,19 @@ def _box(box: NDArray[np.float64], colour: str, style: str) -> str:
 
 def _place(point: NDArray[np.float64]) -> str:
     return f"{(REACH - point[1]) * PIXELS:.1f} {(REACH - point[0]) * PIXELS:.1f}"
+
+
+def main() -> None:
+    """Write the picture of one validation frame with what the shipped detector finds at a score of 0.3 or more."""
+    from examples.drive.model import load
+
+    frame = next(single_frames(1, PARTS["val"][0], first=1))
+    with torch.no_grad():
+        found = load()([torch.from_numpy(frame.points)])[0]
+    sure = found["scores_3d"] >= 0.3
+    boxes, labels = found["boxes_3d"][sure].double().numpy(), found["labels_3d"][sure].numpy()
+    Path(sys.argv[1]).write_text(bird_eye(frame, boxes, labels), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""AP at 2 m between centres seen from above: the middle one of nuScenes' four thresholds."""
+"""How good the detector is: nuScenes' detection metrics of `mld_pipelines`."""
 
 from __future__ import annotations
 
@@ -7,44 +7,53 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from examples.drive.datasets import sample_of
+from mld_pipelines.metrics import NuScenesPolicy, NuScenesState, nuscenes_metrics
+from mld_pipelines.records import Detections3D, Truths3D
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from examples.drive.frames import Frame
-    from examples.drive.model import PillarDetector
+    from mld_pipelines.metrics import NuScenesMetrics
 
-__all__ = ["average_precision"]
+__all__ = ["average_precision", "evaluated"]
 
 
-def average_precision(model: PillarDetector, frames: Iterable[Frame]) -> dict[str, float]:
-    """Return the AP of every class; objects without a point do not count, as in nuScenes."""
-    scores, hits, labels, total = [], [], [], np.zeros(len(model.class_names))
+def evaluated(
+    model: Callable[[Sequence[torch.Tensor]], Sequence[Mapping[str, torch.Tensor]]],
+    frames: Iterable[Frame],
+    *,
+    classes: int,
+) -> NuScenesMetrics:
+    """Return the metrics of a detector over frames; objects without a point do not count, as in nuScenes.
+
+    Args:
+        model: Returns `boxes_3d` (N, 9), `scores_3d`, `labels_3d` per frame.
+        frames: With their truth.
+        classes: Number of classes.
+    """
+    found, truth = [], []
     for frame in frames:
+        points, target, _ = sample_of(frame)
         with torch.no_grad():
-            found = {name: value.numpy() for name, value in model([torch.from_numpy(frame.points)])[0].items()}
-        seen = frame.counts > 0
-        total += np.bincount(frame.labels[seen], minlength=len(total))
-        distance = np.linalg.norm(found["boxes_3d"][:, None, :2] - frame.boxes[seen][None, :, :2], axis=2)
-        distance[found["labels_3d"][:, None] != frame.labels[seen]] = np.inf
-        for row in range(len(distance)):
-            best = int(distance[row].argmin()) if distance.shape[1] else 0
-            hit = distance.shape[1] > 0 and distance[row, best] < 2.0
-            if hit:
-                distance[:, best] = np.inf
-            hits.append(hit)
-        scores.append(found["scores_3d"])
-        labels.append(found["labels_3d"])
-    score, hit, label = np.concatenate(scores), np.array(hits), np.concatenate(labels)
-    return {
-        name: _area(score[label == row], hit[label == row], total[row]) for row, name in enumerate(model.class_names)
-    }
+            one = {name: value.numpy() for name, value in model([points])[0].items()}
+        boxes = one["boxes_3d"].astype(np.float64)
+        columns = {"boxes": boxes[:, :7], "velocities": boxes[:, 7:9]}
+        found.append({**columns, "scores": one["scores_3d"], "labels": one["labels_3d"]})
+        truth.append({name.removesuffix("_3d"): value.numpy() for name, value in target.items()})
+    policy = NuScenesPolicy(n_classes=classes)
+    state = NuScenesState.of(Detections3D.from_frames(found), Truths3D.from_frames(truth), policy)
+    return nuscenes_metrics(state)
 
 
-def _area(scores: np.ndarray, hits: np.ndarray, total: float) -> float:
-    """Mean of max(precision − 0.1, 0) / 0.9 at recalls 0.11 … 1.00, interpolated."""
-    hits = hits[np.argsort(-scores, kind="stable")]
-    if not hits.any():
-        return 0.0
-    found = np.cumsum(hits)
-    precision = np.interp(np.linspace(0, 1, 101), found / total, found / np.arange(1, len(hits) + 1), right=0)
-    return round(float(np.maximum(precision[11:] - 0.1, 0.0).mean() / 0.9), 4)
+def average_precision(
+    model: Callable[[Sequence[torch.Tensor]], Sequence[Mapping[str, torch.Tensor]]],
+    frames: Iterable[Frame],
+    *,
+    class_names: Sequence[str],
+) -> dict[str, float]:
+    """Return the AP at 2 m of every class; arguments as in `evaluated`."""
+    metrics = evaluated(model, frames, classes=len(class_names))
+    at = NuScenesPolicy(n_classes=1).distances.index(2.0)
+    return {name: round(float(value), 4) for name, value in zip(class_names, metrics.ap[:, at], strict=True)}

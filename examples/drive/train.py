@@ -108,7 +108,10 @@ def checked(model: PillarDetector, recipe: Recipe) -> dict[str, dict[str, float]
     """Return the AP at 2 m of every class on held-out scenes of both generator seeds."""
     first = single_frames(recipe.held_out, recipe.generator_seed, first=HELD_OUT_FIRST)
     second = single_frames(recipe.held_out, recipe.second_generator_seed)
-    return {"held_out": average_precision(model, first), "second_seed": average_precision(model, second)}
+    return {
+        "held_out": average_precision(model, first, class_names=CLASS_NAMES),
+        "second_seed": average_precision(model, second, class_names=CLASS_NAMES),
+    }
 
 
 def main() -> None:
@@ -123,6 +126,8 @@ def main() -> None:
     started = time.process_time()
     used = replace(recipe, seed=recipe.seed + arguments.again)
     model = train(used, shuffled=arguments.shuffled, progress=lambda line: print(line, flush=True))
+    if name == "shipped":
+        save(model, WEIGHTS)
     minutes = (time.process_time() - started) / 60.0
     run = {"seed": used.seed, "frames": used.frames, "cpu_minutes": round(minutes, 1), "ap_2m": checked(model, recipe)}
     document = json.loads(RECIPE_PATH.read_text()) if RECIPE_PATH.exists() and name != "shipped" else {"runs": {}}
@@ -130,8 +135,6 @@ def main() -> None:
     document["runs"][name] = run
     RECIPE_PATH.parent.mkdir(parents=True, exist_ok=True)
     RECIPE_PATH.write_text(json.dumps(document, indent=2) + "\n")
-    if name == "shipped":
-        save(model, WEIGHTS)
     print(json.dumps(run, indent=2))
 
 
