@@ -13,6 +13,8 @@ from mld_pipelines.cli._command import command, group
 from mld_pipelines.cli._open import ModelKey, open_lake, require_model
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import polars as pl
 
     from mld_pipelines.lake import Lake
@@ -37,7 +39,7 @@ def show(model: ModelKey, *, days: Annotated[int, typer.Option(min=1, help="Newe
     """Show volume, latency, estimated and realised error rate per day, and open alerts."""
     import polars as pl
 
-    from mld_pipelines.evaluation import current_result
+    from mld_pipelines.evaluation import current_result, list_results
     from mld_pipelines.tables import MONITORING_ALERTS
 
     lake = open_lake()
@@ -48,11 +50,9 @@ def show(model: ModelKey, *, days: Annotated[int, typer.Option(min=1, help="Newe
     )
     current = current_result(lake, model)
     data = {"model_key": model, "current_result": current, "days": windows, "alerts": alerts}
-    seen = _through(windows, current)
+    seen = _through(windows, [*list_results(lake, model)["result_name"], current])
     text: list[Any] = [table_of(seen.select(_SHOWN)) if seen.height else f"nothing monitored for {model} yet"]
-    shown = ["rule", "severity", "state", "value", "threshold", "n", "opened_at"]
-    text.append(table_of(alerts.select(shown), title="open alerts") if alerts.height else "no open alerts")
-    return Answer(data, tuple(text))
+    return Answer(data, (*text, *_open_alerts(alerts, current)))
 
 
 @command(app, "tail")
@@ -98,13 +98,26 @@ def _days(lake: Lake, model: str, days: int) -> pl.DataFrame:
     return derive(daily, known.baselines, known.windows, known.maps).sort("event_day", "result_name")
 
 
-def _through(windows: pl.DataFrame, current: str | None) -> pl.DataFrame:
-    """Keep one row per day: seen through the current result, else the basic metrics."""
+def _through(windows: pl.DataFrame, results: Sequence[str | None]) -> pl.DataFrame:
+    """Keep one row per day: seen through the last of the results that judged it, else the basic metrics."""
     import polars as pl
 
-    judged = windows.filter(pl.col("result_name") == pl.lit(current, dtype=pl.String))
-    basic = windows.filter(pl.col("result_name").is_null() & ~pl.col("event_day").is_in(judged["event_day"].implode()))
-    return pl.concat([basic, judged]).sort("event_day")
+    rank = {name: place for place, name in enumerate(results)}
+    ranked = windows.with_columns(pl.col("result_name").replace_strict(rank, default=-1).alias("rank"))
+    return ranked.sort("event_day", "rank").unique("event_day", keep="last", maintain_order=True).drop("rank")
+
+
+def _open_alerts(alerts: pl.DataFrame, current: str | None) -> list[Any]:
+    """Show alerts about production itself and those of the current result; earlier results repeat most of them."""
+    import polars as pl
+
+    own = alerts.filter(pl.col("result_name").is_null() | (pl.col("result_name") == pl.lit(current, dtype=pl.String)))
+    shown = own.sort("severity", "opened_at", "rule").select(
+        "rule", "slice", "severity", "state", "value", "threshold", "n", "opened_at"
+    )
+    earlier = alerts.height - own.height
+    text = [table_of(shown, title="open alerts")] if shown.height else ["no open alerts"]
+    return [*text, *([f"{earlier} more through earlier results: --json"] if earlier else [])]
 
 
 def _inferences(frame: pl.LazyFrame) -> pl.LazyFrame:

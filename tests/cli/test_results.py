@@ -7,12 +7,26 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 
+import polars as pl
 import pytest
 
 from mld_pipelines.cli._exits import Exit
 from mld_pipelines.evaluator import Evaluator
+from mld_pipelines.tables import MONITORING_ALERTS
 from tests.support.traced import write_inferences, write_trace
+
+
+def alert_of(result):
+    moment = datetime(2026, 1, 6, tzinfo=UTC)
+    values = {
+        "alert_id": result, "rule": "drift_codes", "model_key": "toy@v1", "result_name": result, "slice": "all",
+        "grain": "day", "severity": "warning", "state": "firing", "value": 0.4, "threshold": 0.1, "origin": "reference",
+        "n": 50, "opened_at": moment, "last_seen": moment, "message": "codes moved",
+    }  # fmt: skip
+    schema = {name: MONITORING_ALERTS.column(name).data_type for name in values}
+    return pl.DataFrame([values], schema=schema)
 
 
 def test_evaluate_makes_the_result_that_the_sdk_reads(mld, lake):
@@ -147,6 +161,35 @@ def test_show_sees_days_through_the_current_result(mld, lake):
     assert day["throughput_per_s"] > 0
     shown = mld("monitor", "show", "toy@v1").stdout
     assert shown.count("2026-01-06") == 1
+
+
+def test_show_keeps_the_estimates_of_days_that_only_an_earlier_result_judged(mld, lake):
+    from mld_pipelines.rollups import Scorers, refresh_windows, score_days
+    from mld_pipelines.tables import LANDING_INFERENCES
+
+    write_trace(lake, "val", 300, seed=2)
+    mld("evaluate", "toy@v1", "--result-name", "first")
+    write_inferences(lake, 120, result_name="first")
+    days = lake.read(LANDING_INFERENCES)["event_day"].unique().to_list()
+    scorers = Scorers(lake)
+    score_days(lake, days, current=scorers.current, score=scorers.score)
+    refresh_windows(lake, days, references=scorers.references({"first"}).windows)
+    mld("evaluate", "toy@v1", "--result-name", "second")
+    (line,) = [line for line in mld("monitor", "show", "toy@v1").stdout.splitlines() if line.startswith(" 2026-01-06")]
+    assert line.split()[1] == "first"
+    assert 0 <= float(line.split()[5]) <= 1
+
+
+def test_show_lists_an_alert_once_however_many_results_raised_it(mld, lake):
+    write_trace(lake, "val", 300, seed=2)
+    write_inferences(lake, 50)
+    for name in ("first", "second"):
+        mld("evaluate", "toy@v1", "--result-name", name)
+        lake.upsert(MONITORING_ALERTS, alert_of(name))
+    done = mld("monitor", "show", "toy@v1")
+    assert done.stdout.count("drift_codes") == 1
+    assert "1 more through earlier results" in done.stdout
+    assert len(mld("monitor", "show", "toy@v1", "--json").document["alerts"]) == 2
 
 
 @pytest.mark.feature("I16")
