@@ -15,6 +15,13 @@ from mld_pipelines.capture._calls import (
 )
 from mld_pipelines.capture._columns import Columns, Lists, to_frame
 from mld_pipelines.capture._commit import Moved, commit_spool
+from mld_pipelines.capture._detections3d import (
+    DetectionTraceCall,
+    DetectionTraceEncoder,
+    frame_columns,
+    recorded,
+    settings_json,
+)
 from mld_pipelines.capture._forks import can_use_frames, renewed_in_children
 from mld_pipelines.capture._host import host_copies
 from mld_pipelines.capture._labels import class_labels
@@ -28,12 +35,15 @@ from mld_pipelines.capture._spool import Spool
 from mld_pipelines.capture._stats import Stats
 from mld_pipelines.capture._stream import Stream, microseconds
 from mld_pipelines.capture._stress_calls import StressCall, StressEncoder
+from mld_pipelines.capture._truths3d import suspected_order, true_boxes
 
 __all__ = [
     "CallContext",
     "Columns",
     "CorruptSegmentError",
     "Delivery",
+    "DetectionTraceCall",
+    "DetectionTraceEncoder",
     "EmbeddedSink",
     "Identity",
     "InferenceCall",
@@ -59,6 +69,7 @@ __all__ = [
     "decode",
     "encode",
     "float_array",
+    "frame_columns",
     "generated_request_ids",
     "host_copies",
     "is_described",
@@ -67,8 +78,12 @@ __all__ = [
     "microseconds",
     "model_row",
     "open_sink",
+    "recorded",
     "renewed_in_children",
     "replay",
+    "settings_json",
     "spooled_streams",
+    "suspected_order",
     "to_frame",
+    "true_boxes",
 ]

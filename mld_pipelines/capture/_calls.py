@@ -214,8 +214,8 @@ class TraceEncoder:
             "label": np.concatenate([call.labels for call in calls]),
             "fingerprint": first.fingerprint,
             "input_hash": [one for call in calls for one in call.hashes],
-            "input_uri": _texts([(call.input_uris, n) for call, n in zip(calls, lengths, strict=True)]),
-            "metadata": _texts([(call.metadata, n) for call, n in zip(calls, lengths, strict=True)]),
+            "input_uri": texts([(call.input_uris, n) for call, n in zip(calls, lengths, strict=True)]),
+            "metadata": texts([(call.metadata, n) for call, n in zip(calls, lengths, strict=True)]),
             "feature_layer": first.feature_layer,
             "feature": None
             if first.feature is None
@@ -256,8 +256,8 @@ class InferenceEncoder:
             **self._constant,
             **_event_columns(calls, lengths),
             "request_id": [one for call in calls for one in _request_ids(call)],
-            "metadata": _texts([(_lenient_metadata(call), call.rows) for call in calls]),
-            "input_hash": _texts([(call.hashes, call.rows) for call in calls]),
+            "metadata": texts([(_lenient_metadata(call), call.rows) for call in calls]),
+            "input_hash": texts([(call.hashes, call.rows) for call in calls]),
             "device": str(first.device),
             "fingerprint": first.context.fingerprint,
             "feature_layer": first.context.feature_layer,
@@ -350,7 +350,7 @@ def _lenient_metadata(call: InferenceCall) -> list[str | None] | None:
         return None
 
 
-def _texts(pieces: Sequence[tuple[Sequence[str | None] | None, int]]) -> list[str | None] | None:
+def texts(pieces: Sequence[tuple[Sequence[str | None] | None, int]]) -> list[str | None] | None:
     """Join optional texts of several calls; None if no call has any."""
     if all(texts is None for texts, _ in pieces):
         return None

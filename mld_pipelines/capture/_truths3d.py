@@ -1,0 +1,133 @@
+"""True boxes as callers give them: a list of dicts, or a dict of lists."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mld_pipelines.exceptions import InvalidInputError
+from mld_pipelines.records import Truths3D
+
+__all__ = ["suspected_order", "true_boxes"]
+
+_log = logging.getLogger("mld_pipelines.capture")
+
+_KEYS = {"boxes_3d": "boxes", "labels_3d": "labels", "velocities": "velocities", "points": "points"}
+_OPTIONAL = ("velocities", "points")
+_FORM = (
+    "give a list with one dict per frame, or a dict of lists, with `boxes_3d` (N, 7) as [cx, cy, cz, w, l, h, yaw], "
+    "`labels_3d` (N,) and optionally `velocities` (N, 2)"
+)
+_LEAST_BOXES = 20
+"""Boxes that are wider than long say nothing about a handful of pedestrians."""
+_SUSPICIOUS_SHARE = 0.8
+
+
+def true_boxes(targets: Any, n: int) -> Truths3D:
+    """Return the true boxes of a batch of frames.
+
+    Args:
+        targets: Sequence of `n` mappings with `boxes_3d`, `labels_3d` and optionally `velocities`, or one mapping from
+            these names to sequences of `n`; tensors of any device, arrays or lists. One mapping of plain arrays is
+            taken for a single frame.
+        n: Frames of the batch.
+
+    Raises:
+        InvalidInputError: Form, lengths or values do not fit; nothing of the batch was recorded.
+    """
+    frames = _frames(targets, n)
+    if len(frames) != n:
+        raise InvalidInputError(
+            f"there are targets for {len(frames)} frames but the batch has {n}. Nothing was recorded: {_FORM}."
+        )
+    try:
+        return Truths3D.from_frames([_columns(frame, index) for index, frame in enumerate(frames)])
+    except InvalidInputError as error:
+        raise InvalidInputError(f"targets cannot be used: {error} Nothing was recorded.") from error
+
+
+def suspected_order(truths: Truths3D) -> str | None:
+    """Return why the order of the sizes looks wrong, if it does: most objects on roads are longer than wide."""
+    if len(truths) < _LEAST_BOXES:
+        return None
+    width, length = truths.boxes[:, 3], truths.boxes[:, 4]
+    share = float((width > 1.2 * length).mean())
+    if share < _SUSPICIOUS_SHARE:
+        return None
+    return (
+        f"{share:.0%} of {len(truths)} true boxes are wider than long (median w {np.median(width):.2f} m, l "
+        f"{np.median(length):.2f} m): is their order [cx, cy, cz, w, l, h, yaw]?"
+    )
+
+
+def _frames(targets: Any, n: int) -> list[Mapping[str, Any]]:
+    if isinstance(targets, Mapping):
+        _check_keys(targets, "targets")
+        if n == 1 and _is_single(targets["boxes_3d"]):
+            return [targets]
+        given = {name: values for name, values in targets.items() if name in _KEYS and values is not None}
+        counts = {name: len(values) for name, values in given.items()}
+        if len(set(counts.values())) > 1:
+            raise InvalidInputError(f"targets hold {counts} frames. Nothing was recorded: {_FORM}.")
+        return [
+            {name: values[index] for name, values in given.items()} for index in range(next(iter(counts.values()), 0))
+        ]
+    if not isinstance(targets, Sequence) or isinstance(targets, (str, bytes)):
+        raise InvalidInputError(f"targets are a {type(targets).__name__}. Nothing was recorded: {_FORM}.")
+    for index, frame in enumerate(targets):
+        if not isinstance(frame, Mapping):
+            raise InvalidInputError(
+                f"the target of frame {index} is a {type(frame).__name__}. Nothing was recorded: {_FORM}."
+            )
+        _check_keys(frame, f"the target of frame {index}")
+    return list(targets)
+
+
+def _check_keys(target: Mapping[str, Any], what: str) -> None:
+    missing = [name for name in _KEYS if name not in _OPTIONAL and name not in target]
+    if missing:
+        has = ", ".join(map(str, target)) or "nothing"
+        raise InvalidInputError(
+            f"{what} lack {' and '.join(missing)} (they hold {has}). Nothing was recorded: {_FORM}."
+        )
+
+
+def _is_single(boxes: Any) -> bool:
+    """Return whether boxes are those of one frame: one array of two dimensions."""
+    return getattr(boxes, "ndim", 0) == 2
+
+
+def _columns(frame: Mapping[str, Any], index: int) -> dict[str, Any]:
+    boxes = _array(frame["boxes_3d"])
+    boxes = boxes.reshape(0, 7) if boxes.size == 0 else boxes
+    if boxes.ndim != 2 or boxes.shape[1] != 7:
+        raise InvalidInputError(
+            f"boxes_3d of frame {index} have shape {boxes.shape}, not (N, 7); velocities go into `velocities`."
+        )
+    columns: dict[str, Any] = {"boxes": boxes, "labels": _integers(frame["labels_3d"], index)}
+    for name in _OPTIONAL:
+        values = frame.get(name)
+        if values is not None:
+            array = _array(values)
+            columns[_KEYS[name]] = array.reshape(0, 2) if name == "velocities" and array.size == 0 else array
+    return columns
+
+
+def _integers(values: Any, index: int) -> Any:
+    labels = _array(values)
+    if labels.size == 0:
+        return np.zeros(0, np.int64)
+    if labels.dtype.kind not in "iu":
+        raise InvalidInputError(f"labels_3d of frame {index} have dtype {labels.dtype}; give integer class indices.")
+    return labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
+
+
+def _array(values: Any) -> Any:
+    """Return a tensor of any device and dtype, or a sequence of numbers, as an array."""
+    if hasattr(values, "detach"):
+        host = values.detach().cpu()
+        return (host.double() if host.is_floating_point() else host).numpy()
+    return np.asarray(values)

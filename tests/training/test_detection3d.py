@@ -1,0 +1,178 @@
+"""A 3D tracer stores what the detector found and what is there, and leaves the detector alone."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from mld_pipelines.adapters.detection3d import resolve_settings
+from mld_pipelines.exceptions import InvalidInputError
+from mld_pipelines.tables import LANDING_MODELS, LANDING_TRACES, OPS_QUARANTINE
+from mld_pipelines.training import Detection3DTracer
+from tests.support.detector3d import Adapter, Detector
+
+
+@pytest.fixture
+def detector():
+    torch.manual_seed(3)
+    return Detector().eval()
+
+
+@pytest.fixture
+def tracing(detector):
+    """Return a factory of tracers; all are closed at the end."""
+    made = []
+
+    def build(**options):
+        arguments = {name: options.pop(name, None) for name in ("score_thresh", "max_detections_per_frame")}
+        adapter = Adapter(detector)
+        settings = resolve_settings(adapter.settings, family="plain", arguments=arguments)
+        made.append(Detection3DTracer(detector, "drive", "v1", adapter=adapter, settings=settings, **options))
+        return made[-1]
+
+    yield build
+    for tracer in made:
+        tracer.close()
+
+
+def clouds(*sizes, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(size, 4, generator=generator) * 5 for size in sizes]
+
+
+def target(n, label=0, **more):
+    boxes = torch.tensor([[10.0 + i, 2.0, 0.5, 1.8, 4.4, 1.6, 0.3] for i in range(n)]).reshape(n, 7)
+    return {"boxes_3d": boxes, "labels_3d": torch.full((n,), label, dtype=torch.int64), **more}
+
+
+def rows_of(lake):
+    return lake.scan(LANDING_TRACES).sort("input_id").collect()
+
+
+def test_a_batch_of_frames_is_stored_as_the_detector_found_it(detector, tracing, lake):
+    frames = clouds(12, 3, 8)
+    bare = detector(frames)
+    tracer = tracing(score_thresh=0.0)
+    out = tracer(frames, [target(2), target(0), target(1, 2)], input_ids=["a", "b", "c"], dataset_type="val")
+    receipt = tracer.wait_for_save()
+    assert [one["scores_3d"].tolist() for one in out] == [one["scores_3d"].tolist() for one in bare]
+    assert (receipt.rows, receipt.datasets) == (3, ("val",))
+    rows = rows_of(lake)
+    assert rows["task"].unique().to_list() == ["od3d"]
+    for row, frame in zip(rows.iter_rows(named=True), bare, strict=True):
+        stored = np.array(row["boxes_3d"]).reshape(-1, 7)
+        np.testing.assert_array_equal(stored, frame["boxes_3d"].double().numpy())
+        assert row["scores"] == frame["scores_3d"].tolist()
+        assert row["labels"] == frame["labels_3d"].tolist()
+        assert len(row["features"]) == 6 * len(row["scores"])
+        assert len(row["class_scores"]) == 3 * len(row["scores"])
+    assert [len(row) for row in rows["truth_boxes_3d"]] == [14, 0, 7]
+    assert rows["truth_labels"].to_list() == [[0, 0], [], [2]]
+    assert rows["input_hash"].n_unique() == 3
+
+
+@pytest.mark.parametrize("form", ["list", "lists by name"])
+def test_targets_are_read_in_both_forms(tracing, lake, form):
+    first, second = target(1, velocities=torch.tensor([[3.0, -1.0]])), target(2, 1, velocities=torch.zeros(2, 2))
+    given = [first, second] if form == "list" else {name: [first[name], second[name]] for name in first}
+    tracer = tracing()
+    tracer(clouds(8, 8), given, input_ids=np.array([7, 8]))
+    tracer.wait_for_save()
+    rows = rows_of(lake)
+    assert rows["input_id"].to_list() == ["7", "8"]
+    assert rows["truth_velocities"].to_list() == [[3.0, -1.0], [0.0] * 4]
+    assert rows["truth_labels"].to_list() == [[0], [1, 1]]
+
+
+@pytest.mark.parametrize("inputs", [lambda c: c, lambda c: {"points": [c], "img_metas": [{"sample": "x"}]}])
+def test_one_frame_takes_one_target_and_one_id(tracing, lake, inputs):
+    cloud = clouds(8)[0]
+    before = cloud.clone()
+    tracer = tracing()
+    tracer(inputs(cloud), [target(1)], input_ids="frame-1")
+    tracer.wait_for_save()
+    assert rows_of(lake)["input_id"].to_list() == ["frame-1"]
+    assert torch.equal(cloud, before)
+
+
+def test_thresholds_change_the_record_and_not_the_output(detector, tracing, lake):
+    frames = clouds(40)
+    scores = detector(frames)[0]["scores_3d"].detach()
+    bound = float(scores.median())
+    tracer = tracing(score_thresh=bound, max_detections_per_frame=3)
+    out = tracer(frames, [target(1)], input_ids=["a"])
+    tracer.wait_for_save()
+    assert len(out[0]["scores_3d"]) == 10
+    row = rows_of(lake).row(0, named=True)
+    kept = [score for score in scores.tolist() if score >= np.float32(bound)]
+    assert sorted(row["scores"], reverse=True) == sorted(kept, reverse=True)[:3]
+    settings = json.loads(row["settings"])
+    assert settings["score_thresh"] == {"value": bound, "source": "argument"}
+    assert settings["max_detections_per_frame"] == {"value": 3, "source": "argument"}
+    assert settings["iou_thresh"] == {"value": 0.2, "source": "fallback"}
+    assert settings["pc_range"]["source"] == "model:pc_range"
+
+
+def test_the_model_row_says_what_the_detector_is(detector, tracing, lake):
+    tracer = tracing(class_names=["car", "truck", "person"])
+    tracer(clouds(40), [target(1)], input_ids=["a"])
+    tracer.wait_for_save()
+    row = lake.read(LANDING_MODELS).row(0, named=True)
+    assert (row["task"], row["architecture"], row["n_classes"], row["feature_dim"]) == ("od3d", "Detector", 3, 6)
+    assert row["class_names"] == ["car", "truck", "person"]
+    assert detector.head._forward_hooks == {}
+    assert detector.head._forward_pre_hooks == {}
+
+
+@pytest.mark.parametrize(
+    ("targets", "words"),
+    [
+        ([target(1)], "targets for 1 frames but the batch has 2"),
+        ([target(1), target(1, 3)], "label 3 is out of range"),
+        ([target(1), {"boxes": torch.zeros(1, 7)}], "lack boxes_3d and labels_3d"),
+        ([target(1), target(1) | {"boxes_3d": torch.zeros(1, 9)}], r"shape \(1, 9\), not \(N, 7\)"),
+        ([target(1), target(1) | {"boxes_3d": torch.zeros(1, 7)}], "w, l, h above 0"),
+        ([target(1), target(1) | {"boxes_3d": torch.full((1, 7), float("nan"))}], "must be finite"),
+        ([target(1), target(1) | {"labels_3d": torch.tensor([0.5])}], "give integer class indices"),
+        ([target(1), target(2) | {"labels_3d": torch.tensor([0])}], "differ in length"),
+        ("boxes", "targets are a str"),
+    ],
+)
+def test_targets_that_do_not_fit_are_refused_and_nothing_is_recorded(tracing, targets, words):
+    tracer = tracing()
+    with pytest.raises(InvalidInputError, match=words) as caught:
+        tracer(clouds(8, 8), targets, input_ids=[1, 2])
+    assert "ecorded" in str(caught.value)
+    assert tracer.stats.emitted == 0
+
+
+def test_a_frame_with_numbers_that_are_none_is_set_aside_with_the_reason(detector, tracing, lake):
+    broken = clouds(8)[0]
+    broken[0, 0] = float("nan")
+    tracer = tracing(score_thresh=0.0)
+    tracer([broken, *clouds(8)], [target(1), target(1)], input_ids=["broken", "fine"])
+    receipt = tracer.wait_for_save()
+    assert rows_of(lake)["input_id"].to_list() == ["fine"]
+    assert receipt.quarantined == 1
+    assert "boxes_3d" in lake.read(OPS_QUARANTINE)["reason"][0]
+
+
+def test_boxes_whose_sizes_look_swapped_are_noticed_with_the_evidence(tracing, caplog):
+    swapped = target(25)
+    swapped["boxes_3d"] = swapped["boxes_3d"][:, [0, 1, 2, 4, 3, 5, 6]]
+    tracing()(clouds(8), [swapped], input_ids=["a"])
+    assert "100% of 25 true boxes are wider than long (median w 4.40 m, l 1.80 m)" in caplog.text
+
+
+def test_yaw_far_outside_is_wrapped_and_ten_thousand_boxes_are_bounded(tracing, lake):
+    far = target(1)
+    far["boxes_3d"][0, 6] = 0.3 + 20 * np.pi
+    tracer = tracing(score_thresh=0.0)
+    tracer(clouds(40_000), [far], input_ids=["a"])
+    tracer.wait_for_save()
+    row = rows_of(lake).row(0, named=True)
+    assert row["truth_boxes_3d"][6] == pytest.approx(0.3, abs=1e-4)
+    assert len(row["scores"]) == 300
