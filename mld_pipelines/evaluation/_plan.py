@@ -14,6 +14,7 @@ from mld_pipelines.evaluation._datasets import PRODUCTION
 from mld_pipelines.evaluation._epochs import EpochSpec, format_spec, resolve_epochs
 from mld_pipelines.evaluation._load import load_result
 from mld_pipelines.evaluation._promotion import promote, unfinished_streams
+from mld_pipelines.evaluation._refusals import refusals, refused_warnings
 from mld_pipelines.evaluation._stress_promotion import STRESS_WARNING, promote_stress
 from mld_pipelines.exceptions import InvalidInputError, UnfinishedTraceError, UnknownModelError
 from mld_pipelines.records import uuid7
@@ -112,7 +113,7 @@ def plan(
         previous=current_result(lake, model_key),
         policy=policy or Policy(),
         trigger=trigger,
-        warnings=choice.warnings,
+        warnings=(*choice.warnings, *refused_warnings(lake, model_key, choice.epochs)),
     )
 
 
@@ -175,9 +176,15 @@ def _traced_groups(lake: Lake, model_key: str) -> pl.DataFrame:
 
     Raises:
         UnknownModelError: Nothing was.
+        InvalidInputError: Every row was refused by its contract.
     """
     keys = ["task", "dataset_type", "n_epoch"]
     groups = lake.scan(TRACES_INPUTS, model_key=model_key).group_by(keys).agg(pl.len().alias("rows")).collect()
+    if groups.is_empty() and (refused := refusals(lake, model_key)):
+        raise InvalidInputError(
+            f"no traced row of {model_key!r} can be evaluated: {refused}. They are kept in ops/quarantine; find out "
+            "what makes the model's outputs so and trace again."
+        )
     if groups.is_empty():
         known = known_models(lake)
         raise UnknownModelError(

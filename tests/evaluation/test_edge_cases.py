@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from mld_pipelines.evaluation import estimate_units, evaluate, load_scorer
+from mld_pipelines.exceptions import InvalidInputError
 from tests.support.traced import MODEL, START, toy_outputs, write_trace
 
 if TYPE_CHECKING:
@@ -115,3 +116,32 @@ def test_logits_of_any_scale_are_evaluated(lake: Lake, scale: float) -> None:
     result = traced(lake, 200, truth, logits=(logits.astype(np.float64) * scale).astype(np.float32))
     found = estimate(lake, result)
     assert 0.0 <= found.low <= found.high <= 1.0
+
+
+def with_gaps(n: int, seed: int, every: int) -> np.ndarray:
+    logits = toy_outputs(n, seed=seed)[2]
+    logits[::every, 1] = np.nan
+    return logits
+
+
+def test_refused_rows_are_in_no_number_and_the_result_says_how_many(lake: Lake) -> None:
+    result = traced(lake, 210, predictions(210, 2), logits=with_gaps(210, 2, 7))
+    assert metric(result, "counts") == 180.0
+    (said,) = [text for text in result.row["warnings"] if "refused" in text]
+    assert said.startswith("30 traced rows were refused (")
+    assert "logits" in said
+    assert evaluate(lake, MODEL).row["warnings"] == result.row["warnings"]
+
+
+def test_rows_that_were_refused_before_the_inputs_were_traced_again_are_not_brought_up(lake: Lake) -> None:
+    write_trace(lake, "val", 210, seed=2, logits=with_gaps(210, 2, 7), stream="broken")
+    result = traced(lake, 210, predictions(210, 2), at=START + timedelta(hours=1))
+    assert metric(result, "counts") == 210.0
+    assert not [text for text in result.row["warnings"] if "refused" in text]
+
+
+def test_a_trace_without_a_usable_row_is_an_error_that_says_so(lake: Lake) -> None:
+    with pytest.raises(
+        InvalidInputError, match="no traced row of 'toy@v1' can be evaluated: 70 traced rows were refused"
+    ):
+        traced(lake, 70, predictions(70, 2), logits=with_gaps(70, 2, 1))
