@@ -40,8 +40,9 @@ def points_in_boxes(points: Boxes, boxes: Boxes) -> Any:
         raise InvalidInputError(f"points have shape {tuple(cloud.shape)}; (P, 3 or more) is needed: x, y, z.")
     inside = _empty(found, len(cloud))
     # a box at a time: the intermediates of all boxes and 100,000 points would not fit any cache
-    for row in range(len(found)):
-        inside[row] = _in_box(cloud, found[row])
+    with np.errstate(invalid="ignore"):  # points at infinity
+        for row in range(len(found)):
+            inside[row] = _in_box(cloud, found[row])
     return inside
 
 

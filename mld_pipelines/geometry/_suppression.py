@@ -140,15 +140,12 @@ def _groups(
     labels: Any, tasks: Sequence[Sequence[int]] | None, limits: float | Sequence[float], count: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return the group of each box and its limit."""
-    if labels is None:
-        if tasks is not None:
-            raise InvalidInputError("tasks are groups of labels; pass the labels as well.")
-        group = np.zeros(count, np.int64)
-    else:
-        group = host(labels)
-        if group.shape != (count,) or group.dtype.kind not in "iu":
-            raise InvalidInputError(f"labels are {group.dtype} of shape {group.shape}; {count} integers are needed.")
-        group = group.astype(np.int64, copy=False) if tasks is None else _tasks_of(group, tasks)
+    if labels is None and tasks is not None:
+        raise InvalidInputError("tasks are groups of labels; pass the labels as well.")
+    group = host(np.zeros(count, np.int64) if labels is None else labels)
+    if count and (group.shape != (count,) or group.dtype.kind not in "iu"):
+        raise InvalidInputError(f"labels are {group.dtype} of shape {group.shape}; {count} integers are needed.")
+    group = group.astype(np.int64, copy=False) if tasks is None else _tasks_of(group, tasks)
     if np.ndim(limits) == 0:
         return group, np.full(count, float(limits))  # type: ignore[arg-type]
     if tasks is None or len(limits) != len(tasks):  # type: ignore[arg-type]

@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+import pytest
+
+from mld_pipelines.geometry import _engine
+
+
+@pytest.fixture(params=["numba", "numpy"])
+def engine(request, monkeypatch):
+    """Run a test with each engine: the compiled kernels, and whole arrays."""
+    if request.param == "numpy":
+        for module in ("_iou", "_suppression"):
+            monkeypatch.setattr(f"mld_pipelines.geometry.{module}.kernels", lambda: None)
+    elif _engine.kernels() is None:
+        pytest.skip("numba is not installed")
+    return request.param
