@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mld_pipelines.figures._frame import check_columns
-from mld_pipelines.figures._scale import Scale, fit_scale, percent, plain
+from mld_pipelines.figures._scale import Scale, fit_scale, percent, plain, tick_labels
 from mld_pipelines.figures._svg import COLOURS, document, element, is_number, number, shorten, text, titled
 
 if TYPE_CHECKING:
@@ -66,12 +66,13 @@ def agreement_diagram(
 
 def _grid(horizontal: Scale, vertical: Scale) -> list[str]:
     parts = []
-    for tick in vertical.ticks():
+    ticks = vertical.ticks()
+    for tick, label in zip(ticks, tick_labels(ticks, is_share=True), strict=True):
         at, up = horizontal(tick), vertical(tick)
         lines = f"M{number(_LEFT)} {number(up)}H{number(horizontal.end)}M{number(at)} {number(vertical.start)}V{_TOP:g}"
         parts.append(element("path", d=lines, stroke=COLOURS["grid"], stroke_opacity="0.3"))
-        parts.append(text(_LEFT - 5, up + 4, percent(tick), anchor="end"))
-        parts.append(text(at, vertical.start + 14, percent(tick), anchor="middle"))
+        parts.append(text(_LEFT - 5, up + 4, label, anchor="end"))
+        parts.append(text(at, vertical.start + 14, label, anchor="middle"))
     diagonal = f"M{number(_LEFT)} {number(vertical.start)}L{number(horizontal.end)} {number(_TOP)}"
     parts.append(element("path", d=diagonal, stroke=COLOURS["grid"], stroke_dasharray="4 4", fill="none"))
     parts.append(text((_LEFT + horizontal.end) / 2, vertical.start + 31, "true error rate →", anchor="middle"))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.figures._frame import check_columns
-from mld_pipelines.figures._scale import Scale, fit_scale, percent, plain
+from mld_pipelines.figures._scale import Scale, fit_scale, plain, tick_labels
 from mld_pipelines.figures._svg import COLOURS, document, element, is_number, number, text
 
 if TYPE_CHECKING:
@@ -94,7 +94,8 @@ def reliability_diagram(
     parts = [text(8, 15, title, weight="600"), *_frame(vertical, size, is_share=True)]
     parts.append(element("path", d=diagonal, stroke=COLOURS["grid"], stroke_dasharray="4 4", fill="none"))
     ends = {0.0: "middle", 0.5: "middle", 1.0: "end"}
-    parts += [text(horizontal(v), size - 6, percent(v), anchor=anchor) for v, anchor in ends.items()]
+    labels = zip(ends.items(), tick_labels(list(ends), is_share=True), strict=True)
+    parts += [text(horizontal(v), size - 6, label, anchor=anchor) for (v, anchor), label in labels]
     largest = max((row[counts] for row in rows), default=1)
     for row in rows:
         at, up = horizontal(row[predicted]), vertical(row[observed])
@@ -131,9 +132,10 @@ def _outline(scaled: Sequence[float], step: float, vertical: Scale) -> str:
 
 def _frame(vertical: Scale, width: float, *, is_share: bool = False) -> list[str]:
     parts = []
-    for tick in vertical.ticks():
+    ticks = vertical.ticks()
+    for tick, label in zip(ticks, tick_labels(ticks, is_share=is_share), strict=True):
         at = vertical(tick)
         line = f"M{number(_LEFT)} {number(at)}H{number(width - _RIGHT)}"
         parts.append(element("path", d=line, stroke=COLOURS["grid"], stroke_opacity="0.35"))
-        parts.append(text(_LEFT - 5, at + 4, percent(tick) if is_share else plain(tick), anchor="end"))
+        parts.append(text(_LEFT - 5, at + 4, label, anchor="end"))
     return parts

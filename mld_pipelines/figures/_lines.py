@@ -6,7 +6,7 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 from mld_pipelines.figures._frame import check_columns
-from mld_pipelines.figures._scale import fit_scale, percent, plain
+from mld_pipelines.figures._scale import fit_scale, percent, plain, tick_labels
 from mld_pipelines.figures._svg import COLOURS, document, element, is_number, number, shorten, text
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def line_chart(
     strong = [None if weak is not None and row[weak] else row for row in rows]
     faint = [row if weak is not None and row[weak] else None for row in rows]
     format_value = percent if is_share else plain
-    parts = [text(8, 15, title, weight="600"), *_axis(vertical, width, format_value)]
+    parts = [text(8, 15, title, weight="600"), *_axis(vertical, width, is_share=is_share)]
     parts += _x_labels([row[x] for row in rows], places, height)
     if low is not None and high is not None:
         parts += _band(_points(strong, low, places, vertical), _points(strong, high, places, vertical))
@@ -167,12 +167,13 @@ def _dots(points: Sequence[Point | None], colour: str, kind: str) -> list[str]:
     return [element("path", class_=kind, d=data, stroke=colour, stroke_width=6, stroke_linecap="round")]
 
 
-def _axis(vertical: Scale, width: float, format_value: Callable[[float], str]) -> list[str]:
+def _axis(vertical: Scale, width: float, *, is_share: bool) -> list[str]:
     parts = []
-    for tick in vertical.ticks():
+    ticks = vertical.ticks()
+    for tick, label in zip(ticks, tick_labels(ticks, is_share=is_share), strict=True):
         at = vertical(tick)
         parts.append(_across(at, width, stroke=COLOURS["grid"], stroke_opacity="0.35"))
-        parts.append(text(_LEFT - 5, at + 4, format_value(tick), anchor="end"))
+        parts.append(text(_LEFT - 5, at + 4, label, anchor="end"))
     return parts
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-__all__ = ["Scale", "fit_scale", "percent", "plain"]
+__all__ = ["Scale", "fit_scale", "percent", "plain", "tick_labels"]
 
 
 #: Spans below this are drawn as one value: their decimal logarithm is not safe.
@@ -67,8 +67,16 @@ def fit_scale(values: Iterable[float], *, start: float, end: float, floor: float
 
 
 def percent(value: float) -> str:
-    """Return a share as text: `12 %`, `0.5 %`."""
-    return f"{round(100 * value, 2):g} %"
+    """Return a share as text with one decimal, as all values of one picture have: `12.0 %`, `0.5 %`."""
+    return f"{100 * value:.1f} %"
+
+
+def tick_labels(ticks: Sequence[float], *, is_share: bool) -> list[str]:
+    """Return the texts of an axis, percentages with as many decimals each as the finest tick needs: `0 %`, `20 %`."""
+    if not is_share:
+        return [plain(tick) for tick in ticks]
+    digits = next((n for n in range(3) if all(abs(100 * tick - round(100 * tick, n)) < 1e-6 for tick in ticks)), 3)
+    return [f"{100 * tick:.{digits}f} %" for tick in ticks]
 
 
 def plain(value: float) -> str:

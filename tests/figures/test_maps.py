@@ -150,7 +150,7 @@ def test_points_say_their_numbers(parse: Callable) -> None:
     titles = [
         t.text for t in parse(agreement_diagram(WINDOWS, low="low", high="high", name="name", title="t")).all("title")
     ]
-    assert "b: estimated 40 % (30 % … 50 %), true 20 %" in titles
+    assert "b: estimated 40.0 % (30.0 % … 50.0 %), true 20.0 %" in titles
 
 
 def test_the_description_is_the_mean_absolute_difference(parse: Callable) -> None:

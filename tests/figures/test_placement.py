@@ -21,7 +21,7 @@ from mld_pipelines.figures import (
     reliability_diagram,
     sparkline,
 )
-from mld_pipelines.figures._scale import fit_scale
+from mld_pipelines.figures._scale import fit_scale, tick_labels
 from mld_pipelines.figures._svg import number
 
 if TYPE_CHECKING:
@@ -39,8 +39,21 @@ def test_bar_lengths_are_proportional_to_their_values(parse: Callable) -> None:
 def test_bars_say_their_value_on_their_own_line(parse: Callable) -> None:
     frame = pl.DataFrame({"c": ["a", "b"], "v": [0.1234, 0.4]})
     picture = parse(bar_chart(frame, label="c", value="v", title="t"))
-    assert picture.position("12.34 %")[1] == picture.position("a")[1]
-    assert picture.position("40 %")[1] == picture.position("b")[1]
+    assert picture.position("12.3 %")[1] == picture.position("a")[1]
+    assert picture.position("40.0 %")[1] == picture.position("b")[1]
+
+
+@pytest.mark.parametrize(
+    ("ticks", "labels"),
+    [
+        ([0.0, 0.2, 0.4], ["0 %", "20 %", "40 %"]),
+        ([0.0, 0.005, 0.01], ["0.0 %", "0.5 %", "1.0 %"]),
+        ([0.0, 0.0002], ["0.00 %", "0.02 %"]),
+        ([i * 0.1 for i in range(4)], ["0 %", "10 %", "20 %", "30 %"]),
+    ],
+)
+def test_the_percentages_of_an_axis_have_as_many_decimals_each(ticks: list[float], labels: list[str]) -> None:
+    assert tick_labels(ticks, is_share=True) == labels
 
 
 def test_categories_keep_their_colour(parse: Callable) -> None:
