@@ -61,6 +61,7 @@ class Mmdet3dModel:
         model: The detector.
         heads: Class names of the head, as in `mmdet3d_evidence`.
         convention: Convention of the boxes; None finds out.
+        usual: Convention of the code base, until boxes are seen; None goes by the version.
 
     Attributes:
         model: The detector.
@@ -68,11 +69,12 @@ class Mmdet3dModel:
         path: Path of the head.
     """
 
-    def __init__(self, model: Any, heads: Sequence[str], *, convention: str | None) -> None:
+    def __init__(self, model: Any, heads: Sequence[str], *, convention: str | None, usual: str | None = None) -> None:
         self.model = model
         self.path, self.head = find_head(model, heads) or ("", model)
         self._asked = None if convention is None else known_convention(convention)
         self._seen: str | None = None
+        self._usual = usual
 
     @property
     def is_v1(self) -> bool:
@@ -82,7 +84,7 @@ class Mmdet3dModel:
     @property
     def convention(self) -> str:
         """Convention of the boxes: as asked for, as seen in the last output, or what the version implies."""
-        return self._asked or self._seen or ("mmdet3d_v1" if _is_v1(self.model) else "mmdet3d_v0")
+        return self._asked or self._seen or self._usual or ("mmdet3d_v1" if _is_v1(self.model) else "mmdet3d_v0")
 
     @property
     def pc_range(self) -> Setting:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,7 @@ def call_v1(model: Any, inputs: Any) -> Call:
         given["img"] = [image.view(image.shape) for image in given["img"]]
     frames = _frames(given, metas)
     data = {"inputs": given, "data_samples": _samples(metas, frames)}
-    return Call(model.test_step, (data,), {}, frames)
+    return Call(getattr(model, "test_step", None) or partial(_predict, model), (data,), {}, frames)
 
 
 def call_v0(model: Any, inputs: Any) -> Call:
@@ -91,6 +92,11 @@ def point_frames(points: Any) -> list[torch.Tensor]:
             )
         frames.append(tensor.detach().to(torch.float32, copy=True))
     return frames
+
+
+def _predict(model: Any, data: Mapping[str, Any]) -> Any:
+    """Do what `test_step` does, for a detector that was built without mmengine's base class."""
+    return model(**model.data_preprocessor(data, False), mode="predict")
 
 
 def _given(inputs: Any) -> tuple[dict[str, Any], Any]:

@@ -80,12 +80,13 @@ def fallback_settings() -> Settings3D:
 
 
 def _resolved(name: str, of_model: Setting, argument: Any, of_result: Any) -> Setting:
+    is_absent = of_model.value is None and of_model.source != UNKNOWN.source
     if argument is not None:
         checked = _checked(name, argument)
-        return of_model if of_model == ABSENT else Setting(checked, "argument")
-    if of_result is not None and of_model != ABSENT:
+        return of_model if is_absent else Setting(checked, "argument")
+    if of_result is not None and not is_absent:
         return Setting(_checked(name, of_result), "result")
-    if of_model.value is None and of_model.source == "fallback":
+    if of_model.value is None and not is_absent:
         return Setting(_FALLBACK.get(name), "fallback")
     return of_model
 
