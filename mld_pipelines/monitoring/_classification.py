@@ -21,7 +21,6 @@ from mld_pipelines.capture import (
     open_sink,
 )
 from mld_pipelines.exceptions import InvalidInputError, StorageError
-from mld_pipelines.monitoring._background import Background
 from mld_pipelines.monitoring._call import (
     NO_TIME,
     CallEnd,
@@ -32,6 +31,7 @@ from mld_pipelines.monitoring._call import (
     rows_of,
     stated_time,
 )
+from mld_pipelines.monitoring._classification_background import ClassificationBackground
 from mld_pipelines.monitoring._scoring import ResultScoring
 from mld_pipelines.monitoring._stand_in import StandIn
 from mld_pipelines.records import model_key, normalise_input_ids
@@ -135,7 +135,7 @@ class ClassificationLogger(StandIn):
         accept = self._arguments["accept_fingerprint"]
         score = None if name is None else ResultScoring(sink, name, accept_fingerprint=accept)
         encoder = InferenceEncoder(identity, result_name=name, score=score)
-        self._background = Background(identity, self._probe, encoder)
+        self._background = ClassificationBackground(identity, self._probe, encoder)
         self._recorder = Recorder(
             "landing/inferences",
             sink,

@@ -166,7 +166,7 @@ def test_the_models_own_errors_reach_the_caller(logging_):
         "mld_pipelines.capture._spool._write_whole",
         "mld_pipelines.capture._stream.Stream.segment",
         "mld_pipelines.capture._commit.decode",
-        "mld_pipelines.monitoring._background.model_row",
+        "mld_pipelines.monitoring._classification_background.model_row",
     ],
 )
 @pytest.mark.parametrize("fault", [RuntimeError("injected"), MemoryError(), RecursionError()])
