@@ -19,7 +19,7 @@ CHECK_HOME := $(abspath $(VENV))/dagster
 # The base install, with the numpy that mmdet3d and nuscenes-devkit bring.
 BASE := .venvs/base
 BASE_INSTALLED := $(BASE)/.installed-$(shell { cat pyproject.toml constraints.txt; echo "$(CURDIR)"; } | cksum | cut -d' ' -f1)
-BASE_ROOMS := tables metrics evaluation evaluator windows figures diagnosis lake
+BASE_ROOMS := records geometry tables metrics evaluation evaluator windows figures diagnosis lake
 
 # Live MMDetection3D models on the CPU. mmcv 2.1.0 has no wheels on the package index and takes 20 minutes to build, so the
 # wheel comes from beside the checkout; where there is none both targets say so and do nothing.

@@ -5,12 +5,12 @@ import pytest
 from mld_pipelines.geometry import _engine
 
 
-@pytest.fixture(params=["numba", "numpy"])
+@pytest.fixture(params=[pytest.param("numba", marks=pytest.mark.platform), "numpy"])
 def engine(request, monkeypatch):
     """Run a test with each engine: the compiled kernels, and whole arrays."""
     if request.param == "numpy":
         for module in ("_iou", "_suppression"):
             monkeypatch.setattr(f"mld_pipelines.geometry.{module}.kernels", lambda: None)
-    elif _engine.kernels() is None:
-        pytest.skip("numba is not installed")
+    else:
+        assert _engine.kernels() is not None, "numba is part of the platform extra"
     return request.param

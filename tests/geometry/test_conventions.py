@@ -81,18 +81,21 @@ canonical = st.tuples(
 )
 
 
+@settings(deadline=None)
 @given(box=canonical, name=st.sampled_from(sorted(THEIRS)))
 def test_written_boxes_have_the_same_corners_in_the_other_code_base(box, name):
     row = find_convention(name).write([box])[0]
     assert np.abs(THEIRS[name](row) - corners_3d([box])[0]).max() <= 1e-6
 
 
+@settings(deadline=None)
 @given(row=canonical, name=st.sampled_from(sorted(THEIRS)))
 def test_read_boxes_have_the_same_corners_as_in_the_other_code_base(row, name):
     boxes, _ = find_convention(name).read([row])
     assert np.abs(corners_3d(boxes)[0] - THEIRS[name](row)).max() <= 1e-6
 
 
+@settings(deadline=None)
 @given(box=canonical, name=st.sampled_from(sorted(THEIRS)))
 def test_boxes_survive_the_way_there_and_back(box, name):
     convention = find_convention(name)
@@ -195,7 +198,7 @@ def test_an_unknown_convention_lists_the_known():
         find_convention("waymo")
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(box=canonical)
 def test_what_is_read_is_not_the_callers_memory(box):
     row = np.array([box])

@@ -31,11 +31,6 @@ def python(code, **environment):
     return done.stdout.strip()
 
 
-@pytest.fixture
-def numba():
-    return pytest.importorskip("numba")
-
-
 def test_importing_the_room_loads_neither_numba_nor_torch():
     heavy = "{'numba', 'llvmlite', 'torch', 'scipy', 'pandas', 'polars'}"
     assert python(f"import sys, mld_pipelines.geometry; print({heavy} & set(sys.modules))") == "set()"
@@ -46,11 +41,13 @@ def test_without_numba_arrays_answer():
     assert python(blocked + CALL) == f"numpy {ANSWER}"
 
 
-def test_the_engine_is_named(numba):
+@pytest.mark.platform
+def test_the_engine_is_named():
     assert engine() == "numba"
 
 
-def test_where_nothing_can_be_kept_kernels_are_compiled_anyway(numba, monkeypatch):
+@pytest.mark.platform
+def test_where_nothing_can_be_kept_kernels_are_compiled_anyway(monkeypatch):
     from mld_pipelines.geometry import _jit
 
     def refuses_to_keep(*, cache=False, **options):
@@ -62,8 +59,9 @@ def test_where_nothing_can_be_kept_kernels_are_compiled_anyway(numba, monkeypatc
     assert _jit.compiled(python) is python
 
 
+@pytest.mark.platform
 @pytest.mark.slow
-def test_processes_that_start_at_once_fill_one_cache_for_the_next(numba, tmp_path):
+def test_processes_that_start_at_once_fill_one_cache_for_the_next(tmp_path):
     place = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     counted = CALL + "from mld_pipelines.geometry import _edges; print(sum(_edges.pairwise.stats.cache_hits.values()))"
     command = [sys.executable, "-c", counted]

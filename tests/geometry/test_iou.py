@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mld_pipelines.exceptions import InvalidInputError
@@ -63,6 +63,7 @@ def test_hard_pairs_agree_with_exact_rational_arithmetic(rng):
     assert {kind: error for kind, error in worst.items() if error > 1e-9} == {}
 
 
+@pytest.mark.platform
 def test_both_engines_give_the_same_bits(rng, monkeypatch):
     pairs = list(hard_pairs(rng, 50).values())
     a, b = (np.concatenate(side) for side in zip(*pairs, strict=True))
@@ -80,8 +81,10 @@ def test_volumes_agree_with_exact_rational_arithmetic(engine, rng):
 # ---- shapely, in scenes where it can be trusted
 
 
+@pytest.mark.platform  # shapely comes with it for development
 def test_a_scene_agrees_with_shapely(engine, rng):
-    shapely = pytest.importorskip("shapely")
+    import shapely
+
     truths = random_boxes(rng, 40, extent=40.0)
     found = detections(rng, 120, truths)
     a, b = shapely.polygons(bev_corners(found))[:, None], shapely.polygons(bev_corners(truths))[None, :]
@@ -98,6 +101,7 @@ boxes = st.tuples(coordinates, coordinates, st.floats(-3, 3), sides, sides, side
 near = st.tuples(*[st.floats(-2, 2)] * 3, *[st.floats(0, 2)] * 3, st.floats(-4, 4))
 
 
+@settings(deadline=None)
 @given(boxes)
 def test_a_box_is_itself_at_every_yaw(one):
     assert abs(bev_iou([one], [one])[0, 0] - 1) <= 1e-12
@@ -112,12 +116,14 @@ def test_a_box_is_itself_at_every_degree(engine):
     assert np.abs(bev_iou(turned, half, aligned=True) - 1).max() <= 1e-12
 
 
+@settings(deadline=None)
 @given(boxes, near)
 def test_order_does_not_matter(one, step):
     other = np.add(one, step)
     assert bev_iou([one], [other])[0, 0] == pytest.approx(bev_iou([other], [one])[0, 0], abs=1e-12)
 
 
+@settings(deadline=None)
 @given(boxes, near, st.floats(-100, 100), st.floats(-100, 100), st.floats(-4, 4))
 def test_where_the_scene_lies_and_how_it_is_turned_does_not_matter(one, step, dx, dy, turn):
     pair = np.array([one, np.add(one, step)])
@@ -128,12 +134,14 @@ def test_where_the_scene_lies_and_how_it_is_turned_does_not_matter(one, step, dx
     assert bev_iou(moved[:1], moved[1:])[0, 0] == pytest.approx(bev_iou(pair[:1], pair[1:])[0, 0], abs=1e-9)
 
 
+@settings(deadline=None)
 @given(st.lists(boxes, min_size=1, max_size=6), st.lists(boxes, min_size=1, max_size=6))
 def test_values_lie_between_0_and_1(first, second):
     for values in (bev_iou(first, second), iou_3d(first, second)):
         assert ((values >= 0) & (values <= 1)).all()
 
 
+@settings(deadline=None)
 @given(st.lists(boxes, min_size=1, max_size=5))
 def test_one_by_one_is_the_diagonal(first):
     second = np.add(first, 0.3)

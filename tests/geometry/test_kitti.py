@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mld_pipelines.exceptions import InvalidInputError
@@ -51,6 +51,7 @@ def test_the_front_is_where_the_camera_sees_it():
     assert np.abs(corners_3d(box)[0][[1, 2]] - in_lidar).max(axis=1).min() < 1e-9  # bottom, front right or front left
 
 
+@settings(deadline=None)
 @given(
     st.integers(0, 50),
     st.floats(-40, 40),
@@ -67,6 +68,7 @@ def test_labels_survive_the_way_there_and_back(seed, x, y, z, ry):
     assert math.cos(rotation[0] - ry) == pytest.approx(1.0, abs=1e-12)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 50), st.floats(-math.pi, math.pi, exclude_max=True))
 def test_boxes_survive_the_way_there_and_back(seed, yaw):
     calibration, box = tilted(seed), [[20.0, -3.0, -1.0, 1.6, 3.9, 1.5, yaw]]

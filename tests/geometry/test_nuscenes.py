@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mld_pipelines.exceptions import InvalidInputError
@@ -41,6 +41,7 @@ def test_absent_velocities_are_unknown():
 angles = st.floats(-math.pi, math.pi, exclude_max=True)
 
 
+@settings(deadline=None)
 @given(yaw=angles, turn=angles, tilt=st.floats(-0.1, 0.1), x=st.floats(-1500, 1500))
 def test_boxes_survive_the_way_through_a_tilted_pose_and_back(yaw, turn, tilt, x):
     w, z = math.cos(turn / 2), math.sin(turn / 2)
@@ -53,6 +54,7 @@ def test_boxes_survive_the_way_through_a_tilted_pose_and_back(yaw, turn, tilt, x
     assert np.abs(corners_3d(back) - corners_3d(box)).max() <= 1e-6
 
 
+@settings(deadline=None)
 @given(yaw=angles, turn=angles)
 def test_global_corners_are_the_moved_corners(yaw, turn):
     pose = pose_matrix([500.0, -300.0, 2.0], about_z(turn))

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mld_pipelines.exceptions import InvalidInputError
@@ -50,6 +50,7 @@ def test_rows_are_boxes_and_columns_are_points():
 sizes = st.floats(0.2, 10)
 
 
+@settings(deadline=None)
 @given(
     st.tuples(st.floats(-50, 50), st.floats(-50, 50), st.floats(-3, 3), sizes, sizes, sizes, st.floats(-7, 7)),
     st.lists(st.floats(0, 1), min_size=8, max_size=8).filter(lambda weights: sum(weights) > 0.1),
@@ -60,6 +61,7 @@ def test_every_mixture_of_the_corners_of_a_slightly_smaller_box_is_inside(box, w
     assert points_in_boxes([point], [box]).all()
 
 
+@settings(deadline=None)
 @given(st.integers(0, 7))
 def test_the_corners_of_a_slightly_larger_box_are_outside(corner):
     larger = np.array([CAR]) * [1, 1, 1, 1.000001, 1.000001, 1.000001, 1]

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -222,6 +222,7 @@ def test_a_yaw_outside_one_turn_is_wrapped_without_touching_the_callers_array():
     assert boxes[1, 6] > 18
 
 
+@settings(deadline=None)
 @given(hnp.arrays(np.float64, 20, elements=st.floats(-1e4, 1e4)))
 def test_wrapping_keeps_the_direction_and_stays_in_one_turn(yaw):
     wrapped = wrap_yaw(yaw)
@@ -229,6 +230,7 @@ def test_wrapping_keeps_the_direction_and_stays_in_one_turn(yaw):
     assert np.abs(np.exp(1j * wrapped) - np.exp(1j * yaw)).max() < 1e-11
 
 
+@settings(deadline=None)
 @given(st.floats(-math.pi, math.pi, exclude_max=True))
 def test_wrapping_leaves_what_is_wrapped_alone(yaw):
     assert wrap_yaw(np.array([yaw]))[0] == yaw
