@@ -23,6 +23,18 @@ _MODULES: tuple[str, ...] = (
     "_mmdet3d_center",
     "_mmdet3d_query",
     "_mmdet3d_transfusion",
+    "_bev_queries",
+    "_det3d_centerformer",
+    "_det3d_centerpoint",
+    "_mit_bevfusion",
+    "_openpcdet",
+    "_openpcdet_anchor",
+    "_openpcdet_center",
+    "_openpcdet_roi",
+    "_openpcdet_transfusion",
+    "_openpcdet_voxelnext",
+    "_structural",
+    "_zhulf_pointpillars",
 )
 """Modules of this package with a `FAMILY` (or several as `FAMILIES`). The order has no meaning: two that accept the
 same model are an error that names both."""

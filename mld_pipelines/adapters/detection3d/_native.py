@@ -8,7 +8,7 @@ import numpy as np
 
 from mld_pipelines.adapters.detection3d._rows import Boxes
 from mld_pipelines.exceptions import InvalidInputError
-from mld_pipelines.records import wrap_yaw
+from mld_pipelines.geometry import CONVENTIONS, find_convention
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["as_tensor", "canonical", "detections", "each_frame", "known_convention", "natives", "ragged", "segment"]
 
-_CONVENTIONS = ("det3d", "mmdet3d_v0", "mmdet3d_v1", "openpcdet")
-
 
 def known_convention(name: str) -> str:
     """Return a convention's name if it is one that detectors return.
@@ -29,9 +27,9 @@ def known_convention(name: str) -> str:
     Raises:
         InvalidInputError: It is not.
     """
-    if name not in _CONVENTIONS:
+    if name not in CONVENTIONS:
         raise InvalidInputError(
-            f"box_convention {name!r} is not known; nothing was recorded. Known: {', '.join(_CONVENTIONS)}."
+            f"box_convention {name!r} is not known; nothing was recorded. Known: {', '.join(sorted(CONVENTIONS))}."
         )
     return name
 
@@ -54,20 +52,9 @@ def canonical(rows: NDArray[np.floating[Any]], convention: str) -> tuple[NDArray
         raise InvalidInputError(
             f"boxes have shape {rows.shape}; a 3D box has 7 numbers or 9 with a velocity. Nothing was recorded."
         )
-    has_velocity = rows.shape[1] >= 9
-    is_det3d = convention == "det3d"
-    first = 6 if is_det3d else 7
-    velocities = np.full((len(rows), 2), np.nan)
-    if has_velocity:
-        velocities[:] = rows[:, first : first + 2]
-    angle = rows[:, -1] if is_det3d else rows[:, 6]
-    length_first = convention in {"mmdet3d_v1", "openpcdet"}
-    width, length = (rows[:, 4], rows[:, 3]) if length_first else (rows[:, 3], rows[:, 4])
-    height = rows[:, 5]
-    z = rows[:, 2] + (height / 2 if convention.startswith("mmdet3d") else 0.0)
-    yaw = wrap_yaw(angle if length_first else -angle - np.pi / 2)
-    boxes: NDArray[np.float64] = np.stack([rows[:, 0], rows[:, 1], z, width, length, height, yaw], axis=1)
-    return boxes, velocities
+    width = 9 if rows.shape[1] >= 9 else 7
+    found = find_convention(convention).read(rows if convention == "det3d" else rows[:, :width])
+    return found.boxes, found.velocities
 
 
 def natives(

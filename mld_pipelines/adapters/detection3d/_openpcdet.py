@@ -106,9 +106,20 @@ class OpenPCDetAdapter:
         return Settings3D(
             score_thresh=first_found(self.model, [post + "SCORE_THRESH"]),
             iou_thresh=first_found(self.model, [post + "NMS_CONFIG.NMS_THRESH"]),
-            max_detections_per_frame=first_found(self.model, [post + "MAX_OBJ_PER_SAMPLE"]),
+            max_detections_per_frame=self._most_of_tasks(),
             pc_range=self.pc_range,
         )
+
+    def _most_of_tasks(self) -> Setting:
+        """Return the most boxes of a frame: a limit before suppression, or what all tasks may keep, if that is more."""
+        post = "dense_head.model_cfg.POST_PROCESSING."
+        before = first_found(self.model, [post + "MAX_OBJ_PER_SAMPLE"])
+        kept = attribute(self.model, post + "NMS_CONFIG.NMS_POST_MAXSIZE")
+        tasks = len(attribute(self.model, "dense_head.heads_list") or ()) or 1
+        most = sum(kept) if isinstance(kept, (list, tuple)) else (kept or 0) * tasks
+        if before.value is not None and before.value >= most:
+            return before
+        return Setting(int(most), f"model:{post}NMS_CONFIG.NMS_POST_MAXSIZE") if most else before
 
     @property
     def pc_range(self) -> Setting:

@@ -38,8 +38,8 @@ def query_proposals(
     """Return every query of one frame as a proposal.
 
     Args:
-        head: `heatmap` (C, P) logits, `born` (P,) scores of the cells, `labels` (P,), `center` (2, P) in cells, `height`
-            (1, P) of the centre, `dim` (3, P) logarithms, `rot` (2, P) sine and cosine, optional `vel` (2, P).
+        head: `heatmap` (C, P) logits, `born` (P,) scores of the cells, `labels` (P,), `center` (2, P) in cells,
+            `height` (1, P) of the centre, `dim` (3, P) logarithms, `rot` (2, P) sine and cosine, optional `vel` (2, P).
         convention: Of the model's boxes; in `mmdet3d_…` they stand on their bottom.
         origin: Where x and y of the map start, metres.
         cell: Extent of a cell along x and y, metres.
