@@ -17,23 +17,20 @@ from mld_pipelines.capture import (
     Recorder,
     generated_request_ids,
     host_copies,
-    is_strict,
     open_sink,
 )
 from mld_pipelines.exceptions import InvalidInputError, StorageError
 from mld_pipelines.monitoring._call import (
-    NO_TIME,
     CallEnd,
     CallStart,
     batch_size,
     combined,
     frozen,
     rows_of,
-    stated_time,
 )
 from mld_pipelines.monitoring._classification_background import ClassificationBackground
+from mld_pipelines.monitoring._logger import Logger
 from mld_pipelines.monitoring._scoring import ResultScoring
-from mld_pipelines.monitoring._stand_in import StandIn
 from mld_pipelines.records import model_key, normalise_input_ids
 
 if TYPE_CHECKING:
@@ -41,7 +38,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from mld_pipelines.adapters import HeadSearch, Slot
-    from mld_pipelines.capture import Overflow, Stats
+    from mld_pipelines.capture import Overflow
 
 __all__ = ["ClassificationLogger"]
 
@@ -54,7 +51,7 @@ _ROW_BYTES = 400
 """Bytes of a row beside its vectors: identifiers, times, the objects that hold them."""
 
 
-class ClassificationLogger(StandIn):
+class ClassificationLogger(Logger):
     """Stands in for a model: `logger(inputs)` is `model(inputs)`, and an inference is logged.
 
     The caller's thread takes two times, clones logits and feature and appends them; one background thread does the
@@ -112,6 +109,7 @@ class ClassificationLogger(StandIn):
         }
         self._model = model
         self._names = model_name, version_name, result_name
+        self._clock = clock
         self._probe = Probe(model, feature_layer=feature_layer)
         self._tap = self._probe.tap()
         self._start_recording(stream_id)
@@ -286,24 +284,6 @@ class ClassificationLogger(StandIn):
             self._failed(error)
             return None
 
-    def _event_time(self) -> int:
-        try:
-            return stated_time(self._end.clock)
-        except Exception as error:
-            self._say("clock", f"the clock failed, the time of ingest is used: {type(error).__name__}: {error}")
-            return NO_TIME
-
-    def _failed(self, error: Exception) -> None:
-        """Note a fault of ours; raise it only in this package's own tests."""
-        if is_strict():
-            raise error
-        self._say(type(error).__name__, f"an inference was not logged: {type(error).__name__}: {error}")
-
-    def _say(self, key: str, message: str) -> None:
-        if key not in self._said:
-            self._said.add(key)
-            _log.warning("%s: %s", self._names[0], message)
-
     @property
     def last_request_ids(self) -> list[str]:
         """Request ids of the last call of this thread, to hand to `log_labels`; empty before the first."""
@@ -317,66 +297,14 @@ class ClassificationLogger(StandIn):
                 pass
         return generated_request_ids(context.stream_id, number, rows)
 
-    @property
-    def model(self) -> Any:
-        """The wrapped model."""
-        return self._model
-
-    @property
-    def stream_id(self) -> str:
-        """Stream of the rows."""
-        return self._recorder.stream.stream_id
-
-    @property
-    def stats(self) -> Stats:
-        """Where the rows are now; at a quiet moment `emitted = stored + dropped + spooled`."""
-        return self._recorder.stats
-
-    def flush(self, timeout: float | None = 30.0) -> bool:
-        """Store everything logged so far; return whether it is in the lake (otherwise it waits in the spool).
-
-        Args:
-            timeout: Seconds to wait; None waits for ever.
-        """
-        try:
-            return self._recorder.flush(timeout)
-        except Exception as error:
-            self._failed(error)
-            return False
-
-    def close(self, timeout: float | None = 5.0) -> bool:
-        """Flush, remove the hook and end the background thread; calls go on to the model, unlogged.
-
-        Args:
-            timeout: Seconds to wait for the lake.
-        """
-        try:
-            return self._recorder.close(timeout)
-        except Exception as error:
-            self._failed(error)
-            return False
-        finally:
-            with self._lock:
-                self._tap.detach()
-
-    def __enter__(self) -> ClassificationLogger:
-        """Return the logger."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close."""
-        self.close()
+    def _detach(self) -> None:
+        """See `Logger`."""
+        with self._lock:
+            self._tap.detach()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as its arguments: the copy in another process has a stream of its own."""
         return _restore, (self._model, self._names, self._arguments)
-
-    def __repr__(self) -> str:
-        """Show the model's names and the wrapped model."""
-        return f"ClassificationLogger({'@'.join(self._names[:2])}, result_name={self._names[2]!r}, {self._model!r})"
-
-    def _weights_may_have_changed(self) -> None:
-        self._background.forget_weights()
 
 
 def _restore(model: Any, names: tuple[str, str, str | None], arguments: dict[str, Any]) -> ClassificationLogger:
