@@ -69,15 +69,28 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., Answer]], Ca
 def _finish(answer: Callable[[], Answer], *, as_json: bool) -> int:
     try:
         given = answer()
-    except (Exception, KeyboardInterrupt) as error:
-        if isinstance(error, typer.Exit | typer.Abort | typer.BadParameter):
+    except BaseException as error:  # polars panics with a class of its own that is no Exception
+        if isinstance(error, typer.Exit | typer.Abort | typer.BadParameter | SystemExit | GeneratorExit):
             raise
-        return _report(error, as_json=as_json)
+        return _report(_explained(error), as_json=as_json)
     if as_json:
         print_document(given.data, sys.stdout)
     else:
         print_text(given.text)
     return int(given.exit)
+
+
+def _explained(error: BaseException) -> BaseException:
+    """Return the damage in the lake that an error of a library comes from, else the error."""
+    if isinstance(error, MldError | KeyboardInterrupt):
+        return error
+    from mld_pipelines.cli._open import open_lake
+    from mld_pipelines.lake import explained
+
+    try:
+        return explained(open_lake(), error) or error
+    except MldError:
+        return error
 
 
 def _report(error: BaseException, *, as_json: bool) -> int:

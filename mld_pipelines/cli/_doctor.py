@@ -128,6 +128,7 @@ def _ray() -> list[Finding]:
 
 
 def _lake() -> Finding:
+    from mld_pipelines.lake import damaged_tables
     from mld_pipelines.tables import CATALOGUE
 
     try:
@@ -138,6 +139,9 @@ def _lake() -> Finding:
         latest = {name: lake.history(CATALOGUE[name], limit=1)["timestamp"].max() for name in tables}
     except MldError as error:
         return Finding("lake", "failed", str(error), "repair the endpoint, or restore the table from a backup")
+    if damage := damaged_tables(lake):
+        detail = "; ".join(f"{name}: {what}" for name, what in damage.items())
+        return Finding("lake", "failed", detail, "restore the files from a backup")
     horizon = datetime.now(UTC) + timedelta(seconds=60)
     ahead = [name for name, at in latest.items() if isinstance(at, datetime) and at > horizon]
     if ahead:

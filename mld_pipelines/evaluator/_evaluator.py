@@ -16,7 +16,7 @@ from mld_pipelines.evaluation import (
 from mld_pipelines.evaluator._display import ResultFrame
 from mld_pipelines.evaluator._result import Result
 from mld_pipelines.exceptions import UnknownModelError, UnknownResultError
-from mld_pipelines.lake import Lake
+from mld_pipelines.lake import Lake, explaining
 from mld_pipelines.records import model_key
 from mld_pipelines.settings import lake_uri
 
@@ -68,10 +68,12 @@ class Evaluator:
             UnfinishedTraceError: `wait_for_save()` was not called for some traced rows.
             UnknownEpochError: The epoch was not traced.
             DuplicateResultError: The name is taken.
+            CorruptTableError: A file of the lake is missing or damaged.
         """
-        with _progress(f"evaluating {self.model_key}") as show:
+        lake = self._lake()
+        with explaining(lake), _progress(f"evaluating {self.model_key}") as show:
             stored = evaluate(
-                self._lake(), self.model_key, result_name=result_name, n_epoch=n_epoch, policy=policy, progress=show
+                lake, self.model_key, result_name=result_name, n_epoch=n_epoch, policy=policy, progress=show
             )
         return Result(stored)
 

@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+from mld_pipelines.lake._damage import damaged_tables, explained, explaining
 from mld_pipelines.lake._describe import table_id
 from mld_pipelines.lake._lake import Lake
 from mld_pipelines.lake._values import Batch, Commit, Compaction, Provenance, Vacuum
 
-__all__ = ["Batch", "Commit", "Compaction", "Lake", "Provenance", "Vacuum", "table_id"]
+__all__ = [
+    "Batch",
+    "Commit",
+    "Compaction",
+    "Lake",
+    "Provenance",
+    "Vacuum",
+    "damaged_tables",
+    "explained",
+    "explaining",
+    "table_id",
+]

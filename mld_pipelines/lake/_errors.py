@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from mld_pipelines.lake._storage import Storage
 
-__all__ = ["is_gone", "translated"]
+__all__ = ["corruption", "is_gone", "translated"]
 
 _REFUSALS = {
     "No space left on device": "the disk is full; free space and repeat",
@@ -81,6 +81,21 @@ def translated(storage: Storage, table: str, action: str) -> Iterator[None]:
         raise _corrupt(error, storage, table, action) from error
 
 
+def corruption(storage: Storage, table: str, action: str, damage: str) -> CorruptTableError:
+    """Return the error that tells what is damaged in a table.
+
+    Args:
+        storage: The lake.
+        table: Name of the table.
+        action: What was being done.
+        damage: Which file is damaged, and how.
+    """
+    return CorruptTableError(
+        f"{action} of table {table} at {storage.uri(table)} failed: {damage}. Nothing was changed. Restore the file "
+        "from a backup, or move the table's folder away so that it is made anew and replay the spool."
+    )
+
+
 def is_gone(error: BaseException) -> bool:
     """Return whether a kept handle points at a table that was deleted, made anew or cleaned up."""
     return "Invalid table version" in str(error)
@@ -121,10 +136,7 @@ def _corrupt(error: BaseException, storage: Storage, table: str, action: str) ->
     from mld_pipelines.lake._log import find_damage
 
     damage = find_damage(storage, table) or f"the library reports: {_first_lines(error)}"
-    return CorruptTableError(
-        f"{action} of table {table} at {storage.uri(table)} failed: {damage}. Nothing was changed. Restore the file "
-        "from a backup, or move the table's folder away so that it is made anew and replay the spool."
-    )
+    return corruption(storage, table, action, damage)
 
 
 def _first_lines(error: BaseException) -> str:

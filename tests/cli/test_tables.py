@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from mld_pipelines.cli._exits import Exit
@@ -100,3 +102,28 @@ def test_quality_holds_on_what_we_wrote(mld, lake):
     assert done.exit == 0
     assert done.document["judged"] > 0
     assert mld("tables", "show", "ops/quality", "--json").document["matching"] == done.document["judged"]
+
+
+@pytest.fixture
+def broken(evaluated, monkeypatch, tmp_path):
+    """Missing data files of a copy of the evaluated lake."""
+    root = shutil.copytree(evaluated.root, tmp_path / "broken")
+    monkeypatch.setenv("MLD_API_ENDPOINT", str(root))
+    gone = list((root / "evaluation" / "results").glob("*.parquet"))
+    for file in gone:
+        file.unlink()
+    return gone
+
+
+@pytest.mark.parametrize("command", [("results", "list"), ("results", "show", "first"), ("evaluate", "toy@v1")])
+def test_a_missing_data_file_is_named_and_no_defect_of_the_program(mld, broken, command):
+    done = mld(*command)
+    assert done.exit == Exit.FAILED
+    assert any(f"{file} is missing" in done.stderr for file in broken)
+
+
+def test_doctor_finds_missing_data_files(mld, broken):
+    done = mld("doctor", "--json")
+    assert done.exit == Exit.CHECK_FAILED
+    (found,) = [check for check in done.document["checks"] if check["check"] == "lake"]
+    assert "evaluation/results: data file" in found["detail"]

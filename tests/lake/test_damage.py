@@ -8,10 +8,11 @@ import sys
 import textwrap
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from mld_pipelines.exceptions import CorruptTableError, LakeError, StorageError
-from mld_pipelines.lake import Lake
+from mld_pipelines.lake import Lake, damaged_tables, explaining
 from mld_pipelines.tables import LANDING_TRACES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -69,6 +70,24 @@ def test_a_missing_data_file_is_named(lake, table):
     gone.unlink()
     with pytest.raises(CorruptTableError, match=rf"data file {gone} is missing"):
         lake.read(LANDING_TRACES)
+
+
+@pytest.mark.parametrize("cut", [None, 100])
+def test_a_damaged_data_file_behind_a_lazy_frame_is_named(lake, table, cut):
+    damaged = next(table.glob("ingest_day=*/*.parquet"))
+    rows = lake.scan(LANDING_TRACES)
+    damaged.unlink() if cut is None else os.truncate(damaged, cut)
+    with pytest.raises(CorruptTableError, match=rf"data file {damaged} is "), explaining(lake):
+        rows.collect()
+    assert list(damaged_tables(lake)) == [LANDING_TRACES.name]
+
+
+def test_errors_that_no_damage_explains_stay_what_they_are(lake, table):
+    with pytest.raises(pl.exceptions.ColumnNotFoundError), explaining(lake):
+        lake.scan(LANDING_TRACES).select("nope").collect()
+    with pytest.raises(ZeroDivisionError), explaining(lake):
+        raise ZeroDivisionError
+    assert damaged_tables(lake) == {}
 
 
 def test_a_writer_meets_a_broken_log_without_changing_it(lake, rows, table):
@@ -157,7 +176,7 @@ def test_a_read_only_lake_is_read_and_refuses_writes(lake, rows, table):
         """
         import os, sys
         from mld_pipelines.exceptions import StorageError
-        from mld_pipelines.lake import Lake
+        from mld_pipelines.lake import Lake, damaged_tables, explaining
         from mld_pipelines.tables import LANDING_TRACES
         if os.getuid() == 0:
             os.setgid(65534)
@@ -183,7 +202,7 @@ def test_a_forked_child_is_told_to_spawn(lake, rows, table):
         """
         import os, sys
         from mld_pipelines.exceptions import LakeError
-        from mld_pipelines.lake import Lake
+        from mld_pipelines.lake import Lake, damaged_tables, explaining
         from mld_pipelines.tables import LANDING_TRACES
         lake = Lake(sys.argv[1], code_version="parent")
         lake.version(LANDING_TRACES)
