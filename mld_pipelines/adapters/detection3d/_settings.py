@@ -97,7 +97,7 @@ def _checked(name: str, value: Any) -> Any:
         return _checked_range(value)
     number = _number(value)
     if name == "max_detections_per_frame":
-        if number is None or number != int(number) or number < 1:
+        if number is None or not float(number).is_integer() or number < 1:
             raise InvalidInputError(f"{name} is {value!r}; it must be a whole number >= 1. Nothing was recorded.")
         return int(number)
     if number is None or not 0.0 <= number <= 1.0:
