@@ -32,7 +32,7 @@ def assign_in_turn(
         choosers: Length of the line.
         choices: Number of things to choose from.
     """
-    edges = np.searchsorted(chooser, np.arange(choosers + 1))
+    edges = np.concatenate(([0], np.cumsum(np.bincount(chooser, minlength=choosers))))
     row, end = edges[:-1].copy(), edges[1:]
     holder = np.full(choices, _FREE, np.int64)
     asking = np.flatnonzero(row < end)

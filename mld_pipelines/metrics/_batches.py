@@ -11,7 +11,7 @@ from mld_pipelines.exceptions import InvalidInputError
 if TYPE_CHECKING:
     from mld_pipelines.records import Detections3D, Truths3D
 
-__all__ = ["check_batches"]
+__all__ = ["check_batches", "check_frames"]
 
 
 def check_batches(detections: Detections3D, truths: Truths3D, *, n_classes: int) -> None:
@@ -20,11 +20,7 @@ def check_batches(detections: Detections3D, truths: Truths3D, *, n_classes: int)
     Raises:
         InvalidInputError: They do not.
     """
-    if detections.frames != truths.frames:
-        raise InvalidInputError(
-            f"detections have {detections.frames} frames and truths {truths.frames}; nothing was matched. "
-            "Pass both for the same frames in the same order, empty frames included."
-        )
+    check_frames(detections.frames, truths.frames)
     if n_classes < 1:
         raise InvalidInputError(f"n_classes must be at least 1, got {n_classes}.")
     for name, labels in (("detection", detections.labels), ("truth", truths.labels)):
@@ -34,3 +30,16 @@ def check_batches(detections: Detections3D, truths: Truths3D, *, n_classes: int)
                 f"the label of {name} {row} is {labels[row]}, but the model has {n_classes} classes, 0 … "
                 f"{n_classes - 1}; nothing was matched."
             )
+
+
+def check_frames(found: int, real: int) -> None:
+    """Check that detections and truths have as many frames.
+
+    Raises:
+        InvalidInputError: They have not.
+    """
+    if found != real:
+        raise InvalidInputError(
+            f"detections have {found} frames and truths {real}; nothing was matched. "
+            "Pass both for the same frames in the same order, empty frames included."
+        )
