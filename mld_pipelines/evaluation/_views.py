@@ -62,9 +62,13 @@ def view(
         InvalidInputError: Unknown or misplaced names.
     """
     groups, adjust = _names(groupby), _names(adjustby)
-    frame = _named(units.collect(), groups)
-    valid = [*VIEW_COLUMNS, *_metadata_keys(frame)]
+    frame = _named(units.collect())
+    traced = metadata_columns(frame, taken={*frame.columns, *_COUNTED})
+    valid = [*VIEW_COLUMNS, *traced]
     _check_names(groups, adjust, valid)
+    frame = frame.with_columns(
+        value.alias(key) for key, value in traced.items() if key in groups or filters is not None
+    )
     frame = filtered(frame, filters, {*valid, *_FILTER_ONLY})
     if not exclusive and "category" in groups:
         frame = _with_overlay(frame)
@@ -80,11 +84,16 @@ def view(
 def metadata_columns(units: pl.DataFrame, *, taken: Collection[str] = ()) -> dict[str, pl.Expr]:
     """Return one expression per metadata key of the units, by column name; keys in `taken` get `metadata_` before.
 
+    A key whose values are all numbers or all booleans is a column of such; any other is text.
+
     Args:
         units: Rows of `evaluation/units`.
         taken: Names that stand for something else.
     """
-    return {(f"metadata_{key}" if key in taken else key): _metadata_value(key) for key in _metadata_keys(units)}
+    return {
+        (f"metadata_{key}" if key in taken else key): _metadata_value(key, kind)
+        for key, kind in sorted(_metadata_kinds(units).items())
+    }
 
 
 def _names(names: Sequence[str] | str | None) -> list[str]:
@@ -99,35 +108,50 @@ def _check_names(groups: list[str], adjust: list[str], valid: list[str]) -> None
     for name in (*groups, *adjust):
         if name not in valid:
             raise InvalidInputError(f"unknown group {name!r}; valid groups: {', '.join(valid)}.")
-    if taken := [name for name in groups if name in _COUNTED]:
-        raise InvalidInputError(f"metadata key {taken[0]!r} is also a column of every view; trace it by another name.")
     if missing := [name for name in adjust if name not in groups and name != "dataset"]:
         raise InvalidInputError(f"adjustby {missing} must be part of groupby {groups}.")
 
 
-def _named(frame: pl.DataFrame, groups: list[str]) -> pl.DataFrame:
-    """Add the derived columns of a view: dataset, error type, confidence bin and metadata keys."""
+def _named(frame: pl.DataFrame) -> pl.DataFrame:
+    """Add the derived columns of a view: dataset, error type and confidence bin."""
     bins = (pl.col("confidence") * _CONFIDENCE_BINS).floor().clip(0, _CONFIDENCE_BINS - 1).cast(pl.Int64)
     low, high = bins / _CONFIDENCE_BINS, (bins + 1) / _CONFIDENCE_BINS
     confusion = pl.format("{}→{}", pl.col("label"), pl.col("prediction"))
-    named = frame.with_columns(
+    return frame.with_columns(
         pl.col("dataset_type").alias("dataset"),
         pl.when("is_error").then(confusion).alias("error_type"),
         pl.format("{}–{}", low.round(1), high.round(1)).alias("confidence_bin"),
     )
-    keys = _metadata_keys(frame)
-    wanted = [key for key in keys if key in groups] or keys
-    return named.with_columns(_metadata_value(key) for key in wanted if key not in named.columns)
 
 
-def _metadata_keys(frame: pl.DataFrame) -> list[str]:
-    texts = frame["metadata"].drop_nulls().unique()
-    return sorted({key for text in texts for key in json.loads(text)})
+def _metadata_kinds(frame: pl.DataFrame) -> dict[str, type[pl.DataType]]:
+    """Return the kind of every metadata key; null says nothing."""
+    kinds: dict[str, set[type[pl.DataType]]] = {}
+    for text in frame["metadata"].drop_nulls().unique():
+        for key, value in json.loads(text).items():
+            kinds.setdefault(key, set())
+            if value is not None:
+                kinds[key].add(_kind(value))
+    numbers: set[type[pl.DataType]] = {pl.Int64, pl.Float64}
+    return {
+        key: found.pop() if len(found) == 1 else pl.Float64 if found == numbers else pl.String
+        for key, found in kinds.items()
+    }
 
 
-def _metadata_value(key: str) -> pl.Expr:
+def _kind(value: object) -> type[pl.DataType]:
+    if isinstance(value, bool):
+        return pl.Boolean
+    if isinstance(value, int):
+        return pl.Int64 if abs(value) < 2**63 else pl.String
+    return pl.Float64 if isinstance(value, float) else pl.String
+
+
+def _metadata_value(key: str, kind: type[pl.DataType]) -> pl.Expr:
     path = "$['" + key.replace("\\", "\\\\").replace("'", "\\'") + "']"
-    return pl.col("metadata").str.json_path_match(path).alias(key)
+    found = pl.col("metadata").str.json_path_match(path)
+    value = found == "true" if kind is pl.Boolean else found.cast(kind)
+    return value.alias(key)
 
 
 def _with_overlay(frame: pl.DataFrame) -> pl.DataFrame:

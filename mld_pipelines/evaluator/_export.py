@@ -73,6 +73,8 @@ def export_files(
         InvalidInputError: The format or table is unknown, or contradicts the suffix.
         ExportError: A file exists already, or cannot be written.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise InvalidInputError(f"path is a {type(path).__name__}; give a file or a folder. Nothing was written.")
     target = Path(path).expanduser()
     kind, is_folder = _kind(target, format)
     writers = _folder(content, target, kind, table) if is_folder else {target: _one(content, target, kind, table)}

@@ -71,8 +71,7 @@ def normalise_input_ids(input_ids: Any, n: int, *, what: str = "input_ids") -> l
     values = _as_list(input_ids)
     if len(values) != n:
         raise InvalidInputError(
-            f"{what} has {len(values)} entries but the batch has {n}: every input takes one id and one label. Nothing "
-            "of this batch was recorded."
+            f"{what} has {len(values)} entries but the batch has {n}: every input takes one id and one label."
         )
     return [_one_id(value) for value in values]
 
@@ -89,9 +88,7 @@ def _as_list(input_ids: Any) -> list[Any]:
         iterable: Iterable[Any] = input_ids
         return list(iterable)
     except TypeError:
-        raise InvalidInputError(
-            f"ids are a {type(input_ids).__name__}; give one int or string per input. Nothing was recorded."
-        ) from None
+        raise InvalidInputError(f"ids are a {type(input_ids).__name__}; give one int or string per input.") from None
 
 
 def _one_id(value: Any) -> str:

@@ -158,6 +158,11 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_path_that_is_none_is_refused(result: Result) -> None:
+    with pytest.raises(InvalidInputError, match="path is a int"):
+        result.export(5)  # type: ignore[arg-type]
+
+
 def test_a_path_that_cannot_be_written_is_named(result: Result, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ExportError, match=r"cannot write .*codes\.csv"):

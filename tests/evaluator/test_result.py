@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import sys
 from typing import TYPE_CHECKING
 
@@ -142,15 +143,33 @@ def test_metadata_keys_are_groups(result: Result) -> None:
     view = result.get_view(["site", "lamp"])
     rows = {(row["dataset"], row["site"], row["lamp"]): row["counts"] for row in view.iter_rows(named=True)}
     assert rows == {
-        (d, s, lamp): n for d in ("train", "val") for s, lamp, n in (("north", None, 600), ("south", "2", 300))
+        (d, s, lamp): n for d in ("train", "val") for s, lamp, n in (("north", None, 600), ("south", 2, 300))
     }
 
 
-def test_a_metadata_key_named_like_a_column_of_views_is_refused(endpoint: str) -> None:
-    write_trace(Lake.open(endpoint), "val", 30, seed=3, model_key="named@v1", metadata=['{"counts": 1}'] * 30)
-    clashing = Evaluator("named", "v1").request_evaluation()
-    with pytest.raises(InvalidInputError, match="metadata key 'counts'"):
-        clashing.get_view("counts")
+def test_a_metadata_key_named_like_a_column_of_views_is_renamed(endpoint: str) -> None:
+    metadata = ['{"counts": 1, "label": "cat"}'] * 30
+    write_trace(Lake.open(endpoint), "val", 30, seed=3, model_key="named@v1", metadata=metadata)
+    named = Evaluator("named", "v1").request_evaluation()
+    assert named.get_view("metadata_counts")["counts"].to_list() == [30]
+    assert named.get_view("metadata_label")["metadata_label"].to_list() == ["cat"]
+    assert named.get_view("label")["label"].dtype == pl.Int64
+
+
+def test_filters_reach_metadata_that_is_no_group(result: Result) -> None:
+    lamps = result.get_view("site", filters="lamp == 2")
+    assert lamps["site"].unique().to_list() == ["south"]
+    assert lamps["counts"].sum() == 600
+
+
+def test_numbers_and_booleans_in_metadata_compare_as_such(endpoint: str) -> None:
+    metadata = [json.dumps({"hour": i, "night": i < 6, "dose": i / 2, "mixed": i or "none"}) for i in range(24)]
+    write_trace(Lake.open(endpoint), "val", 24, seed=3, model_key="typed@v1", metadata=metadata)
+    typed = Evaluator("typed", "v1").request_evaluation()
+    assert typed.get_view("night", filters="hour > 9")["counts"].to_list() == [14]
+    assert typed.get_view("night", filters={"night": True})["counts"].to_list() == [6]
+    assert typed.get_view("hour", filters={"hour": [9, 10]}, sort="hour")["hour"].to_list() == [10, 9]
+    assert typed.get_samples(filters="dose >= 11.5 and mixed == '23'")["hour"].to_list() == [23]
 
 
 def test_error_types_are_confusions_and_right_units_have_none(result: Result) -> None:

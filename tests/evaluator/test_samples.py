@@ -27,7 +27,7 @@ def test_samples_have_fixed_columns_then_the_metadata_keys(result: Result) -> No
     samples = result.get_samples()
     assert samples.columns == [*COLUMNS, "lamp", "site"]
     assert samples.height == 1800
-    assert samples.filter(pl.col("site") == "south")["lamp"].unique().to_list() == ["2"]
+    assert samples.filter(pl.col("site") == "south")["lamp"].unique().to_list() == [2]
 
 
 def test_samples_of_a_code_are_exactly_its_units(result: Result, units: pl.DataFrame) -> None:
