@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -160,12 +161,18 @@ def drive_frame(
     per_scene = round(SECONDS_PER_SCENE / STEP)
     clip, within = divmod(number, per_scene)
     last = max(1, frames - 1)
-    rng = np.random.default_rng([seed, 1_000_000 + clip])
-    site = SITES[int(rng.integers(len(SITES)))]
-    scene = build(site, rng, conditions(clip * per_scene / last), seconds=SECONDS_PER_SCENE)
+    scene = _clip(seed, clip, conditions(clip * per_scene / last))
     noise = np.random.default_rng([seed, 2_000_000 + number])
     name, at = f"drive-{seed}-{number:05d}", start + number * every
     return frame_at(scene, within * STEP, noise, conditions=conditions(number / last), frame_id=name, at=at)
+
+
+@lru_cache(maxsize=2)
+def _clip(seed: int, clip: int, conditions: Conditions) -> Scene:
+    """Scene of a drive; building it costs as much as two frames of it."""
+    rng = np.random.default_rng([seed, 1_000_000 + clip])
+    site = SITES[int(rng.integers(len(SITES)))]
+    return build(site, rng, conditions, seconds=SECONDS_PER_SCENE)
 
 
 def drive(

@@ -233,6 +233,7 @@ def save(model: PillarDetector, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {name: value.contiguous() for name, value in model.state_dict().items()}
     save_file(state, path, metadata={"class_names": json.dumps(model.class_names)})
+    path.chmod(0o644)  # safetensors writes for the owner alone
 
 
 def load(path: Path = WEIGHTS) -> PillarDetector:

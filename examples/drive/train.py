@@ -63,15 +63,13 @@ class Recipe:
 
 
 def train(recipe: Recipe, *, shuffled: bool = False, progress: Any = print) -> PillarDetector:
-    """Return a trained detector in eval mode; one thread, so that a machine gives the same weights every time.
+    """Return a trained detector in eval mode; with one thread a machine gives the same weights every time.
 
     Args:
         recipe: What to do.
         shuffled: Whether every frame gets the targets of the next one in its batch.
         progress: Called with a line now and then.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     torch.manual_seed(recipe.seed)
     model = PillarDetector(CLASS_NAMES).train()
     optimiser = torch.optim.AdamW(model.parameters(), weight_decay=recipe.weight_decay)
@@ -91,7 +89,6 @@ def train(recipe: Recipe, *, shuffled: bool = False, progress: Any = print) -> P
         if (step + 1) % 50 == 0:
             progress(f"step {step + 1} of {steps}, loss {np.mean(recent):.3f}, {time.process_time():.0f} s of CPU")
             recent.clear()
-    torch.set_num_threads(threads)
     return model.eval()
 
 
@@ -123,6 +120,7 @@ def main() -> None:
     arguments = parser.parse_args()
     recipe = Recipe(frames=arguments.frames)
     name = "shuffled" if arguments.shuffled else "again" if arguments.again else "shipped"
+    torch.set_num_threads(1)
     started = time.process_time()
     used = replace(recipe, seed=recipe.seed + arguments.again)
     model = train(used, shuffled=arguments.shuffled, progress=lambda line: print(line, flush=True))
@@ -130,8 +128,8 @@ def main() -> None:
         save(model, WEIGHTS)
     minutes = (time.process_time() - started) / 60.0
     run = {"seed": used.seed, "frames": used.frames, "cpu_minutes": round(minutes, 1), "ap_2m": checked(model, recipe)}
-    document = json.loads(RECIPE_PATH.read_text()) if RECIPE_PATH.exists() and name != "shipped" else {"runs": {}}
-    document["recipe"] = asdict(recipe)
+    fresh: dict[str, Any] = {"recipe": asdict(recipe), "runs": {}}
+    document = fresh if name == "shipped" else json.loads(RECIPE_PATH.read_text())
     document["runs"][name] = run
     RECIPE_PATH.parent.mkdir(parents=True, exist_ok=True)
     RECIPE_PATH.write_text(json.dumps(document, indent=2) + "\n")
