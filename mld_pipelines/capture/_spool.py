@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from mld_pipelines import settings
 from mld_pipelines.capture._ledger import Ledger
 from mld_pipelines.capture._locks import FileLock
 from mld_pipelines.capture._segment import Segment, encode
-from mld_pipelines.exceptions import InvalidInputError
+from mld_pipelines.exceptions import InvalidInputError, StorageError
 from mld_pipelines.records import uuid7
 
 if TYPE_CHECKING:
@@ -41,6 +42,17 @@ def check_stream_id(stream_id: object) -> str:
             "'-' or '_'."
         )
     return stream_id
+
+
+@contextmanager
+def _refusals(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"the spool {folder} cannot be written: {error.strerror or error}. Nothing was written there. Free space, "
+            "or set MLD_HOME to a writable folder."
+        ) from error
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -69,11 +81,16 @@ class Spool:
         self.folder = self.home / "spool" / hashlib.sha256(root.encode()).hexdigest()[:16]
 
     def create(self) -> None:
-        """Make the folder and note which lake it is for."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        note = self.folder / "lake.json"
-        if not note.exists():
-            _write_whole(note, json.dumps({"root": self.root}).encode(), is_durable=False)
+        """Make the folder and note which lake it is for.
+
+        Raises:
+            StorageError: The folder cannot be written.
+        """
+        with _refusals(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            note = self.folder / "lake.json"
+            if not note.exists():
+                _write_whole(note, json.dumps({"root": self.root}).encode(), is_durable=False)
 
     def committer_lock(self) -> FileLock:
         """Lock of the one process that commits to the lake for all others of the machine."""
@@ -108,10 +125,19 @@ class StreamFolder:
         self._lease = FileLock(path / "lease")
 
     def open(self) -> bool:
-        """Take the lease and put segments of an earlier run of the stream aside; False if another process has it."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        if not self._lease.acquire():
-            return False
+        """Take the lease and put segments of an earlier run of the stream aside; False if another process has it.
+
+        Raises:
+            StorageError: The folder cannot be written.
+        """
+        with _refusals(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            if not self._lease.acquire():
+                return False
+            self._clear()
+        return True
+
+    def _clear(self) -> None:
         leftovers = list(self.segments())
         aside = self.path.with_name(f"{self.path.name}{_LEFTOVER}{uuid7()}")
         for segment in leftovers:
@@ -120,7 +146,6 @@ class StreamFolder:
         self.ledger.clear()
         for partial in self.path.glob("*.tmp"):
             partial.unlink()
-        return True
 
     def adopt(self) -> bool:
         """Take the lease of a stream whose process has ended; False if it lives."""

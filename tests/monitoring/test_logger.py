@@ -531,6 +531,13 @@ def test_labels_for_an_unwritable_lake_wait_in_the_spool(tmp_path):
     log_labels(["b"], [1])
 
 
+def test_labels_without_a_writable_spool_are_refused_with_what_to_do(tmp_path):
+    (tmp_path / ".mld").mkdir()
+    (tmp_path / ".mld" / "spool").write_text("a file")
+    with pytest.raises(StorageError, match=r"the spool .* cannot be written: .* set MLD_HOME"):
+        log_labels(["a"], [1], stream_id="by-name")
+
+
 def test_the_same_labels_again_are_known_and_a_second_call_is_not(lake):
     import subprocess
     import sys
