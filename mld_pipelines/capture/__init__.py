@@ -16,6 +16,7 @@ from mld_pipelines.capture._calls import (
 from mld_pipelines.capture._columns import Columns, Lists, to_frame
 from mld_pipelines.capture._commit import Moved, commit_spool
 from mld_pipelines.capture._detections3d import (
+    DetectionInferenceEncoder,
     DetectionTraceCall,
     DetectionTraceEncoder,
     frame_columns,
@@ -42,6 +43,7 @@ __all__ = [
     "Columns",
     "CorruptSegmentError",
     "Delivery",
+    "DetectionInferenceEncoder",
     "DetectionTraceCall",
     "DetectionTraceEncoder",
     "EmbeddedSink",

@@ -254,9 +254,9 @@ class InferenceEncoder:
         first = calls[0]
         columns = {
             **self._constant,
-            **_event_columns(calls, lengths),
-            "request_id": [one for call in calls for one in _request_ids(call)],
-            "metadata": texts([(_lenient_metadata(call), call.rows) for call in calls]),
+            **event_columns(calls, lengths),
+            "request_id": [one for call in calls for one in request_ids(call)],
+            "metadata": texts([(lenient_metadata(call), call.rows) for call in calls]),
             "input_hash": texts([(call.hashes, call.rows) for call in calls]),
             "device": str(first.device),
             "fingerprint": first.context.fingerprint,
@@ -312,7 +312,7 @@ def float_array(tensor: Any) -> NDArray[np.float32]:
     return np.ascontiguousarray(flat.numpy())
 
 
-def _event_columns(calls: list[InferenceCall], lengths: list[int]) -> Columns:
+def event_columns(calls: list[InferenceCall], lengths: list[int]) -> Columns:
     now = microseconds()
     stated = np.array([call.at // 1000 for call in calls], np.int64)
     skewed = stated > now + _MAX_SKEW_US
@@ -332,7 +332,7 @@ def generated_request_ids(prefix: str, number: int, rows: int) -> list[str]:
     return [f"{prefix}-{number}-{row}" for row in range(rows)]
 
 
-def _request_ids(call: InferenceCall) -> list[str]:
+def request_ids(call: InferenceCall) -> list[str]:
     if call.request_ids is None:
         return generated_request_ids(call.context.stream_id, call.number, call.rows)
     try:
@@ -342,7 +342,7 @@ def _request_ids(call: InferenceCall) -> list[str]:
         return generated_request_ids(call.context.stream_id, call.number, call.rows)
 
 
-def _lenient_metadata(call: InferenceCall) -> list[str | None] | None:
+def lenient_metadata(call: InferenceCall) -> list[str | None] | None:
     try:
         return metadata_rows(call.metadata, call.rows)
     except (InvalidInputError, TypeError, ValueError) as error:

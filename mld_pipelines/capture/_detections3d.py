@@ -9,18 +9,27 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from mld_pipelines.capture._calls import texts
+from mld_pipelines.adapters.detection3d import to_arrays
+from mld_pipelines.capture._calls import event_columns, lenient_metadata, request_ids, texts
 from mld_pipelines.capture._columns import Lists
+from mld_pipelines.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mld_pipelines.adapters.detection3d import Frame3D, Settings3D
-    from mld_pipelines.capture._calls import Groups, Identity
+    from mld_pipelines.adapters.detection3d import Decoder3D, Frame3D, Settings3D
+    from mld_pipelines.capture._calls import Groups, Identity, InferenceCall
     from mld_pipelines.capture._columns import Columns
     from mld_pipelines.records import Truths3D
 
-__all__ = ["DetectionTraceCall", "DetectionTraceEncoder", "frame_columns", "recorded", "settings_json"]
+__all__ = [
+    "DetectionInferenceEncoder",
+    "DetectionTraceCall",
+    "DetectionTraceEncoder",
+    "frame_columns",
+    "recorded",
+    "settings_json",
+]
 
 _MAX_SUPPRESSED = 300
 """Suppressed candidates kept per frame, the highest scores: 19 kB, as much again as a busy frame's own boxes."""
@@ -89,6 +98,52 @@ class DetectionTraceEncoder:
             **_truth_columns([call.truths.frame(index) for call in calls for index in range(call.truths.frames)]),
         }
         return lengths, columns
+
+
+class DetectionInferenceEncoder:
+    """Turns logged calls of a detector into rows of `landing/inferences`: decodes, applies the thresholds, spreads.
+
+    Args:
+        identity: Model of the logger.
+        result_name: Result the logger was given.
+        decode: Makes frames of the arrays of one call.
+        settings: Thresholds as resolved.
+        adapter: Family and convention.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        *,
+        result_name: str | None,
+        decode: Decoder3D,
+        settings: Settings3D,
+        adapter: str,
+    ) -> None:
+        facts = {"adapter": adapter, "settings": settings_json(settings), "result_name": result_name}
+        self._constant = {**identity.columns, **facts}
+        self._decode = decode
+        self._settings = settings
+
+    def __call__(self, calls: Sequence[InferenceCall]) -> Groups:
+        """Return one group per call: what is in a call's frames decides its columns."""
+        return [self._group(call) for call in calls]
+
+    def _group(self, call: InferenceCall) -> tuple[list[int], Columns]:
+        frames = [recorded(frame, self._settings) for frame in self._decode(to_arrays(call.scores))]
+        if len(frames) != call.rows:
+            raise InvalidInputError(f"the model returned {len(frames)} frames for {call.rows} inputs.")
+        columns = {
+            **self._constant,
+            **event_columns([call], [call.rows]),
+            "request_id": request_ids(call),
+            "metadata": lenient_metadata(call),
+            "input_hash": call.hashes,
+            "device": str(call.device),
+            "fingerprint": call.context.fingerprint,
+            **frame_columns(frames),
+        }
+        return [call.rows], columns
 
 
 def recorded(frame: Frame3D, settings: Settings3D) -> Frame3D:

@@ -17,7 +17,7 @@ from mld_pipelines.adapters.detection3d._contract import (
     Tap,
 )
 from mld_pipelines.adapters.detection3d._families import Family, families
-from mld_pipelines.adapters.detection3d._observe import Observed3D, observe, to_arrays
+from mld_pipelines.adapters.detection3d._observe import Observed3D, observe, tapping, to_arrays
 from mld_pipelines.adapters.detection3d._recognise import Recognised, identify, recognise
 from mld_pipelines.adapters.detection3d._settings import resolve_settings
 
@@ -39,5 +39,6 @@ __all__ = [
     "observe",
     "recognise",
     "resolve_settings",
+    "tapping",
     "to_arrays",
 ]

@@ -1,0 +1,157 @@
+"""A 3D logger stands in for its detector, stores what was found, and never costs the caller an answer."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+import torch
+
+from mld_pipelines.adapters.detection3d import resolve_settings
+from mld_pipelines.lake import Lake
+from mld_pipelines.monitoring import Detection3DLogger, Logger
+from mld_pipelines.tables import LANDING_INFERENCES, LANDING_MODELS, OPS_QUARANTINE
+from tests.support.detector3d import Adapter, Detector
+
+
+@pytest.fixture
+def detector():
+    torch.manual_seed(3)
+    return Detector().eval()
+
+
+@pytest.fixture
+def logging_(detector):
+    """Return a factory of loggers; all are closed at the end."""
+    made = []
+
+    def build(adapter=None, **options):
+        adapter = adapter or Adapter(detector)
+        settings = resolve_settings(adapter.settings, family="plain", arguments={"score_thresh": 0.0})
+        made.append(Detection3DLogger(detector, "drive", "v1", adapter=adapter, settings=settings, **options))
+        return made[-1]
+
+    yield build
+    for logger in made:
+        logger.close()
+
+
+def clouds(*sizes, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(size, 4, generator=generator) * 5 for size in sizes]
+
+
+def rows():
+    return Lake.open().scan(LANDING_INFERENCES).sort("seq", "row").collect()
+
+
+def test_frames_are_logged_as_the_detector_found_them(detector, logging_):
+    frames = clouds(12, 3, 8)
+    with torch.no_grad():
+        bare = detector(frames)
+        logger = logging_(clock=lambda: datetime(2026, 3, 1, 12, tzinfo=UTC))
+        out = logger(frames, request_ids=["a", "b", "c"], metadata={"weather": ["dry", "rain", "dry"]})
+    assert [one["scores_3d"].tolist() for one in out] == [one["scores_3d"].tolist() for one in bare]
+    assert logger.last_request_ids == ["a", "b", "c"]
+    assert logger.flush()
+    found = rows()
+    assert found["request_id"].to_list() == ["a", "b", "c"]
+    assert found["scores"].to_list() == [one["scores_3d"].tolist() for one in bare]
+    np.testing.assert_array_equal(
+        np.array(found["boxes_3d"][0].to_list()).reshape(-1, 7), bare[0]["boxes_3d"].double().numpy()
+    )
+    assert found["event_day"].unique().to_list() == [datetime(2026, 3, 1, tzinfo=UTC).date()]
+    assert [json.loads(row)["weather"] for row in found["metadata"]] == ["dry", "rain", "dry"]
+    assert found["task"].unique().to_list() == ["od3d"]
+    assert found["batch_size"].unique().to_list() == [3]
+    assert found["input_hash"].null_count() == 3
+    model = Lake.open().read(LANDING_MODELS).row(0, named=True)
+    assert (model["task"], model["n_classes"], model["feature_dim"], model["feature_layer"]) == ("od3d", 3, 6, "head")
+
+
+def test_it_stands_in_for_the_detector(detector, logging_):
+    logger = logging_()
+    assert isinstance(logger, Logger)
+    assert logger.eval() is logger
+    assert logger.head is detector.head
+    assert logger.state_dict().keys() == detector.state_dict().keys()
+    assert detector.head._forward_pre_hooks == {}
+
+
+def test_the_record_does_not_change_with_what_the_caller_does_afterwards(logging_):
+    logger = logging_()
+    with torch.no_grad():
+        out = logger(clouds(8))
+    scores = out[0]["scores_3d"].tolist()
+    out[0]["scores_3d"].zero_()
+    logger.flush()
+    assert rows()["scores"].to_list() == [scores]
+
+
+def test_inputs_are_hashed_on_request_before_the_model_sees_them(logging_):
+    logger = logging_(hash_inputs=True)
+    cloud = clouds(8)[0]
+    logger(cloud)
+    logger([cloud])
+    logger.flush()
+    hashes = rows()["input_hash"].to_list()
+    assert hashes[0] == hashes[1]
+    assert len(hashes[0]) == 64
+
+
+class Faulty(Adapter):
+    """An adapter that fails where it is told to."""
+
+    def __init__(self, model, where):
+        super().__init__(model)
+        self._where = where
+
+    def call(self, inputs):
+        if self._where == "call":
+            raise RuntimeError("no such input")
+        return super().call(inputs)
+
+    def collect(self, output, tapped, *, frames):
+        if self._where == "collect":
+            raise RuntimeError("no such output")
+        return super().collect(output, tapped, frames=frames)
+
+
+@pytest.mark.parametrize("where", ["call", "collect"])
+def test_a_fault_of_ours_costs_the_log_and_not_the_answer(detector, logging_, monkeypatch, caplog, where):
+    monkeypatch.delenv("MLD_STRICT", raising=False)
+    logger = logging_(Faulty(detector, where))
+    out = logger(clouds(8, 8))
+    assert len(out) == 2
+    assert logger.stats.dropped == {"failed": 2}
+    assert caplog.text.count("an inference was not logged") == 1
+
+
+def test_an_error_of_the_detector_reaches_the_caller_once_and_leaves_no_hook(detector, logging_):
+    logger = logging_()
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        logger([torch.zeros(8, 3)])
+    assert detector.head._forward_pre_hooks == {}
+    assert logger.stats.emitted == 0
+
+
+def test_a_frame_with_numbers_that_are_none_is_set_aside_with_the_reason(logging_):
+    broken = clouds(8)[0]
+    broken[0, 0] = float("nan")
+    logger = logging_()
+    logger([broken, *clouds(8)])
+    assert logger.flush()
+    assert rows().height == 1
+    assert logger.stats.quarantined == 1
+    assert "boxes_3d" in Lake.open().read(OPS_QUARANTINE)["reason"][0]
+
+
+def test_keyword_arguments_reach_the_model_and_an_unlogged_call_is_counted(detector, logging_, monkeypatch):
+    monkeypatch.delenv("MLD_STRICT", raising=False)
+    logger = logging_()
+    frames = clouds(8)
+    with torch.no_grad():
+        assert torch.equal(logger(clouds=frames)[0]["scores_3d"], detector(frames)[0]["scores_3d"])
+    assert logger.stats.dropped == {"failed": 1}
