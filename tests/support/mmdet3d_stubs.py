@@ -211,9 +211,10 @@ def second_boxes(anchors, deltas):
 
 def far_apart(centres, radius):
     """Return the positions that stay when each box removes the later ones nearer than a radius."""
-    kept = []
+    kept: list[int] = []
+    is_near = (torch.cdist(centres, centres) < radius).tolist()
     for place in range(len(centres)):
-        if all((centres[place] - centres[other]).norm() >= radius for other in kept):
+        if not any(is_near[place][other] for other in kept):
             kept.append(place)
     return torch.tensor(kept, dtype=torch.long)
 

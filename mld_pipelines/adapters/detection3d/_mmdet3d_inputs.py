@@ -41,6 +41,8 @@ def call_v1(model: Any, inputs: Any) -> Call:
     given = {name: _flat(value) for name, value in given.items()}
     if "points" in given:
         given["points"] = point_frames(given["points"])
+    if "imgs" in given:
+        given.setdefault("img", given.pop("imgs"))  # the name behind the preprocessor, which looks for `img`
     if "img" in given:
         given["img"] = [image.view(image.shape) for image in given["img"]]
     frames = _frames(given, metas)

@@ -8,6 +8,7 @@ the model's, and the frame's features are the ones sampled at the box centres in
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["MAX_CANDIDATES", "Boxes", "Features", "Proposals", "frame_of", "match_rows"]
+
+_log = logging.getLogger("mld_pipelines.adapters")
+_told: set[str | None] = set()
+"""Heads whose rows were not recovered; each is told once per process."""
 
 MAX_CANDIDATES = 512
 """Suppressed boxes kept in a frame: more than any of the families' own final limits (50 to 500)."""
@@ -130,6 +135,7 @@ def _unmatched(found: Boxes, proposals: Proposals | None, rows: NDArray[np.int64
     index = rows.copy()
     if proposals is not None:
         index[rows >= 0] = proposals.index[rows[rows >= 0]]
+        _tell(features, int((rows < 0).sum()), len(rows), source)
     return Frame3D(
         boxes=found.boxes,
         velocities=found.velocities,
@@ -141,6 +147,21 @@ def _unmatched(found: Boxes, proposals: Proposals | None, rows: NDArray[np.int64
         feature_source=source,
         candidate_index=index,
         candidates=None,
+    )
+
+
+def _tell(features: Features, missing: int, found: int, source: str | None) -> None:
+    """Log once per head that features are not exact."""
+    if features.exact in _told:
+        return
+    _told.add(features.exact)
+    _log.warning(
+        "%d of %d detections of a frame are no row of the head that decodes to them (%s); such frames get %s features "
+        "and no class vectors or candidates. Half-precision heads and changed post-processing do this. Said once.",
+        missing,
+        found,
+        features.exact,
+        "no" if source is None else source,
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import warnings
-from importlib import import_module
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ import torch
 from mld_pipelines.adapters.detection3d import observe, recognise, to_arrays
 from mld_pipelines.exceptions import InvalidInputError
 from tests.support import mmdet3d_stubs as stubs
+from tests.support.detector_contract import check_contract, decode
 
 pytestmark = pytest.mark.torch
 
@@ -31,11 +31,6 @@ def cloud(count=300, seed=1, columns=4):
     points = torch.rand(count, columns, generator=generator)
     points[:, :3] = low + points[:, :3] * size
     return points
-
-
-def decode(adapter, raw):
-    module, name = adapter.decoder().target.split(":")
-    return getattr(import_module(module), name)(**adapter.decoder().params)(raw)
 
 
 def seen(model, inputs):
@@ -354,3 +349,29 @@ def test_heads_whose_layers_are_not_called_give_detections_alone(points):
         assert frame.features is None
         assert frame.candidates is None
         assert (frame.candidate_index == -1).all()
+
+
+FAMILIES = {
+    "pointpillars": "mmdet3d-anchor",
+    "mvx pointpillars": "mmdet3d-anchor",
+    "centerpoint": "mmdet3d-centerpoint",
+    "petr": "mmdet3d-query",
+    "bevfusion": "mmdet3d-transfusion",
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("version", ["v1", "v0"])
+def test_the_contract_holds(name, version, points):
+    check_contract(stubs.lively(MODELS[name](version)), points, family=FAMILIES[name], frames=2)
+
+
+def test_that_features_are_not_exact_is_said_once(points, caplog, monkeypatch):
+    monkeypatch.setattr("mld_pipelines.adapters.detection3d._rows._told", set())
+    model = stubs.lively(stubs.VoxelNet())
+    adapter, observed, _ = seen(model, points)
+    raw = to_arrays(observed.raw)
+    for _ in range(2):
+        decode(adapter, {**raw, "row_deltas": raw["row_deltas"] + np.float32(0.01)})
+    assert len(caplog.messages) == 1
+    assert "bbox_head.conv_cls" in caplog.messages[0]
