@@ -33,6 +33,7 @@ _MODULES: tuple[str, ...] = (
     "_openpcdet_roi",
     "_openpcdet_transfusion",
     "_openpcdet_voxelnext",
+    "_plain_center",
     "_structural",
     "_zhulf_pointpillars",
 )
