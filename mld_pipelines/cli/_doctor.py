@@ -128,8 +128,8 @@ def _ray() -> list[Finding]:
 
 
 def _lake() -> Finding:
-    from mld_pipelines.lake import damaged_tables
-    from mld_pipelines.tables import CATALOGUE
+    from mld_pipelines.lake import damaged_tables, schema_versions
+    from mld_pipelines.tables import CATALOGUE, SCHEMA_VERSION
 
     try:
         from mld_pipelines.cli._open import open_lake
@@ -142,6 +142,9 @@ def _lake() -> Finding:
     if damage := damaged_tables(lake):
         detail = "; ".join(f"{name}: {what}" for name, what in damage.items())
         return Finding("lake", "failed", detail, "restore the files from a backup")
+    if newer := [name for name, version in schema_versions(lake).items() if version > SCHEMA_VERSION]:
+        detail = f"{', '.join(newer)}: written by a newer mld_pipelines, so read-only here"
+        return Finding("lake", "warning", detail, "upgrade mld_pipelines")
     horizon = datetime.now(UTC) + timedelta(seconds=60)
     ahead = [name for name, at in latest.items() if isinstance(at, datetime) and at > horizon]
     if ahead:

@@ -26,7 +26,8 @@ MaxInputs = Annotated[int, typer.Option(help="Most inputs to corrupt; with 100 t
 Seed = Annotated[int, typer.Option(help="Seed of the choice of inputs and of every corruption.")]
 BatchSize = Annotated[int, typer.Option(help="Copies per forward pass.")]
 Backend = Annotated[
-    Literal["auto", "inline", "local"], typer.Option(help="Where batches run: this process or local Ray.")
+    Literal["auto", "inline", "local", "cluster"],
+    typer.Option(help="Where batches run: this process, local Ray or the cluster of RAY_ADDRESS."),
 ]
 Workers = Annotated[int | None, typer.Option(help="Number of workers; default: by the machine.")]
 Gpus = Annotated[float, typer.Option(help="Share of a GPU per worker.")]
@@ -140,7 +141,7 @@ def _options(severities: str, max_inputs: int, seed: int, batch_size: int) -> St
     return StressOptions(severities=chosen, max_inputs=max_inputs, seed=seed, batch_size=batch_size)
 
 
-def _pool(backend: Literal["auto", "inline", "local"], workers: int | None, gpus: float) -> PoolPolicy:
+def _pool(backend: Literal["auto", "inline", "local", "cluster"], workers: int | None, gpus: float) -> PoolPolicy:
     from mld_pipelines.compute import PoolPolicy
 
     return PoolPolicy(backend=backend, size=workers, num_gpus=gpus)

@@ -32,16 +32,23 @@ _REPORTED = (
 @command(app, "run")
 def run(
     model: Annotated[str, typer.Argument(help="Name of a registered model.")],
-    dataset: Annotated[str, typer.Argument(help="Name of a registered dataset.")],
+    dataset: Annotated[
+        str | None, typer.Argument(help="Registered dataset, or a folder: kitti:/path?split=val, nuscenes:/path.")
+    ] = None,
     *,
+    dataset_option: Annotated[str | None, typer.Option("--dataset", help="The dataset, given as an option.")] = None,
     dataset_type: Annotated[str, typer.Option(help="Name of the dataset in the traces, e.g. val.")],
     n_epoch: Epoch = None,
     batch_size: Annotated[int, typer.Option(help="Items per forward pass.")] = 64,
     backend: Annotated[
-        Literal["auto", "inline", "local"], typer.Option(help="Where batches run: this process or local Ray.")
+        Literal["auto", "inline", "local", "cluster"],
+        typer.Option(help="Where batches run: this process, local Ray or the cluster of RAY_ADDRESS."),
     ] = "auto",
     workers: Annotated[int | None, typer.Option(help="Number of workers; default: by the machine.")] = None,
     gpus: Annotated[float, typer.Option(help="Share of a GPU per worker.")] = 0.0,
+    working_dir: Annotated[
+        str | None, typer.Option(help="Folder with your code to copy to a cluster; default: it is there already.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of whatever is random in model and dataset.")] = 0,
     run_key: Annotated[str | None, typer.Option(help="Repeating a run with the same key continues it.")] = None,
     as_json: bool = False,
@@ -54,17 +61,26 @@ def run(
     report = trace_run(
         open_lake(),
         model,
-        dataset,
+        _one_dataset(dataset, dataset_option),
         dataset_type=dataset_type,
         n_epoch=n_epoch,
         batch_size=batch_size,
-        pool=PoolPolicy(backend=backend, size=workers, num_gpus=gpus),
+        pool=PoolPolicy(backend=backend, size=workers, num_gpus=gpus, working_dir=working_dir),
         progress=not as_json and sys.stderr.isatty(),
         seed=seed,
         run_key=run_key,
     )
     data = {name: getattr(report, name) for name in _REPORTED}
     return Answer(data, (report.summary,), Exit.OK if report.complete else Exit.CHECK_FAILED)
+
+
+def _one_dataset(argument: str | None, option: str | None) -> str:
+    from mld_pipelines.exceptions import InvalidInputError
+
+    given = [name for name in (argument, option) if name is not None]
+    if len(given) != 1:
+        raise InvalidInputError(f"{len(given)} datasets are named; name one, behind the model or with --dataset.")
+    return given[0]
 
 
 @command(app, "list")

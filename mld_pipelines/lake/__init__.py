@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mld_pipelines.lake._damage import damaged_tables, explained, explaining
-from mld_pipelines.lake._describe import table_id
+from mld_pipelines.lake._describe import schema_versions, table_id
 from mld_pipelines.lake._lake import Lake
 from mld_pipelines.lake._values import Batch, Commit, Compaction, Provenance, Vacuum
 
@@ -17,5 +17,6 @@ __all__ = [
     "damaged_tables",
     "explained",
     "explaining",
+    "schema_versions",
     "table_id",
 ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from mld_pipelines.lake._schema import stored_version
 from mld_pipelines.tables import CATALOGUE
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from mld_pipelines.lake._lake import Lake
     from mld_pipelines.tables import TableSpec
 
-__all__ = ["data_files", "describe_history", "describe_tables", "no_files", "table_id"]
+__all__ = ["data_files", "describe_history", "describe_tables", "no_files", "schema_versions", "table_id"]
 
 _TIMESTAMP = pl.Datetime("us", "UTC")
 _HISTORY = {
@@ -59,6 +60,16 @@ def table_id(lake: Lake, spec: TableSpec) -> str | None:
     """
     handle = lake._tables.snapshot(spec.name)
     return None if handle is None else str(handle.metadata().id)
+
+
+def schema_versions(lake: Lake) -> dict[str, int]:
+    """Return the version of the catalogue that each existing table was last written by; a newer one is read-only.
+
+    Args:
+        lake: The lake.
+    """
+    handles = {name: lake._tables.snapshot(name) for name in CATALOGUE}
+    return {name: stored_version(handle) for name, handle in handles.items() if handle is not None}
 
 
 def data_files(handle: DeltaTable) -> pl.DataFrame:

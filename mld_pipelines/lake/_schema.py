@@ -9,12 +9,23 @@ import polars as pl
 from arro3.core import RecordBatchReader
 from deltalake import ColumnProperties, Schema, WriterProperties
 
+from mld_pipelines.tables import SCHEMA_VERSION
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from deltalake import DeltaTable
+
     from mld_pipelines.tables import Column, TableSpec
 
-__all__ = ["CONSTRAINTS_KEY", "SCHEMA_VERSION_KEY", "configuration", "delta_schema", "writer_properties"]
+__all__ = [
+    "CONSTRAINTS_KEY",
+    "SCHEMA_VERSION_KEY",
+    "configuration",
+    "delta_schema",
+    "stored_version",
+    "writer_properties",
+]
 
 CONSTRAINTS_KEY = "mld.constraints"
 """Table property with the CHECK constraints as declared: Delta stores them rewritten, so they cannot be compared."""
@@ -49,6 +60,11 @@ def delta_schema(columns: Iterable[Column], *, nullable: bool = False) -> Schema
         declared["nullable"] = nullable or not column.required
         declared["metadata"] = {"comment": column.description}
     return Schema.from_json(json.dumps(document))
+
+
+def stored_version(handle: DeltaTable) -> int:
+    """Return the catalogue version of a table; one that was never completed counts as ours."""
+    return int(handle.metadata().configuration.get(SCHEMA_VERSION_KEY, SCHEMA_VERSION))
 
 
 def configuration(spec: TableSpec) -> dict[str, str]:

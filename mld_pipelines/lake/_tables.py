@@ -22,7 +22,7 @@ from mld_pipelines.exceptions import (
     VersionUnavailableError,
 )
 from mld_pipelines.lake._errors import is_gone, translated
-from mld_pipelines.lake._schema import CONSTRAINTS_KEY, SCHEMA_VERSION_KEY, configuration, delta_schema
+from mld_pipelines.lake._schema import CONSTRAINTS_KEY, SCHEMA_VERSION_KEY, configuration, delta_schema, stored_version
 from mld_pipelines.tables import SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -274,7 +274,7 @@ def _is_worn(entry: _Entry) -> bool:
 
 
 def _refuse_newer(handle: DeltaTable, spec: TableSpec) -> None:
-    stored = int(handle.metadata().configuration.get(SCHEMA_VERSION_KEY, SCHEMA_VERSION))
+    stored = stored_version(handle)
     if stored > SCHEMA_VERSION:
         raise ReadOnlyLakeError(
             f"table {spec.name} has schema version {stored}, this code writes version {SCHEMA_VERSION}; nothing was "

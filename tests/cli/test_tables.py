@@ -5,8 +5,10 @@ from __future__ import annotations
 import shutil
 
 import pytest
+from deltalake import DeltaTable
 
 from mld_pipelines.cli._exits import Exit
+from mld_pipelines.tables import SCHEMA_VERSION
 
 
 def test_an_empty_lake_has_no_tables(mld):
@@ -92,6 +94,27 @@ def test_migrate_of_a_current_lake_has_nothing_to_do(mld, evaluated):
     done = mld("lake", "migrate", "--json")
     assert done.exit == Exit.NOTHING_TO_DO
     assert "landing/traces" in done.document["tables"]
+
+
+@pytest.fixture
+def newer(evaluated, monkeypatch, tmp_path):
+    """A copy of the evaluated lake in which newer code completed a table."""
+    root = shutil.copytree(evaluated.root, tmp_path / "newer")
+    monkeypatch.setenv("MLD_API_ENDPOINT", str(root))
+    version = {"mld.schemaVersion": str(SCHEMA_VERSION + 1)}
+    DeltaTable(str(root / "traces" / "inputs")).alter.set_table_properties(version, raise_if_not_exists=False)
+
+
+def test_migrate_refuses_a_lake_of_newer_code(mld, newer):
+    done = mld("lake", "migrate")
+    assert done.exit == Exit.FAILED
+    assert "traces/inputs" in done.stderr
+    assert mld("results", "show", "first").exit == 0
+
+
+def test_doctor_tells_that_newer_code_made_the_lake_read_only(mld, newer):
+    (found,) = [check for check in mld("doctor", "--json").document["checks"] if check["check"] == "lake"]
+    assert (found["status"], found["remedy"]) == ("warning", "upgrade mld_pipelines")
 
 
 def test_quality_holds_on_what_we_wrote(mld, lake):
