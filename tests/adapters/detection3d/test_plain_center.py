@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from mld_pipelines.adapters.detection3d import identify, observe, recognise, to_arrays
-from mld_pipelines.compute import WorkerSpec
 from mld_pipelines.exceptions import InvalidInputError, UnrecognisedModelError
 
 torch = pytest.importorskip("torch")
 
 from examples.drive.frames import single_frames  # noqa: E402
 from examples.drive.model import load  # noqa: E402
+from tests.support.detector_contract import check_contract, decode  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -29,23 +29,8 @@ def points():
 
 
 @pytest.fixture(scope="module")
-def observed(model, points):
-    with torch.no_grad():
-        return observe(recognise(model), points)
-
-
-@pytest.fixture(scope="module")
-def frames(model, observed):
-    spec = recognise(model).decoder()
-    assert isinstance(spec, WorkerSpec)
-    return decoder_of(spec)(to_arrays(observed.raw))
-
-
-def decoder_of(spec):
-    from importlib import import_module
-
-    module, _, name = spec.target.partition(":")
-    return getattr(import_module(module), name)(**spec.params)
+def frames(model, points):
+    return check_contract(model, points, family="plain-centerpoint", frames=3)[1]
 
 
 def test_the_model_is_recognised_by_its_head(model):
@@ -72,13 +57,12 @@ def test_thresholds_are_the_models_own(model):
     assert settings.pc_range.value == (-32.0, -32.0, -3.5, 32.0, 32.0, 3.5)
 
 
-def test_frames_hold_what_the_model_returned(model, points, observed, frames):
+def test_frames_hold_what_the_model_returned(model, points, frames):
     with torch.no_grad():
         plain = model(points)
     assert [len(frame.scores) for frame in frames] == [len(one["scores_3d"]) for one in plain]
     assert len(frames[1].scores) == 0
-    for frame, one, out in zip(frames, plain, observed.output, strict=True):
-        assert torch.equal(one["boxes_3d"], out["boxes_3d"])
+    for frame, one in zip(frames, plain, strict=True):
         assert np.array_equal(frame.boxes[:, :6], one["boxes_3d"][:, :6].double().numpy())
         assert np.array_equal(frame.velocities, one["boxes_3d"][:, 7:].double().numpy())
         assert np.array_equal(frame.labels, one["labels_3d"].numpy())
@@ -127,7 +111,7 @@ def test_a_head_that_decodes_otherwise_gets_sampled_features():
     points = [torch.from_numpy(next(single_frames(1, 99)).points)]
     with torch.no_grad():
         seen = observe(recognise(model), points)
-    frame = decoder_of(recognise(model).decoder())(to_arrays(seen.raw))[0]
+    frame = decode(recognise(model), to_arrays(seen.raw))[0]
     assert frame.feature_source == "sampled:bbox_head.shared_conv"
     assert (frame.candidate_index == -1).all()
     assert frame.class_scores is None
