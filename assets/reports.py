@@ -92,8 +92,14 @@ def _verified(stored: StoredResult) -> str:
     if found is None:
         return "no"
     way = {0.0: "default", 0.5: "half", 1.0: "map"}[found["blend_weight"]]
-    errors = ", ".join(f"{family} ±{error[way]:.3f}" for family, error in found["families"].items())
-    return f"yes: {errors}; weight of the map {found['blend_weight']:g}, interval factor {found['width_factor']:.2f}"
+    missed = found.get("missed_families", [])
+    errors = ", ".join(
+        f"{family} ±{error[way]:.3f}{' (missed)' if family in missed else ''}"
+        for family, error in found["families"].items()
+    )
+    held = set(found["families"]) - {"clean", *missed}
+    fitted = f"weight of the map {found['blend_weight']:g}, interval factor {found['width_factor']:.2f}"
+    return f"{'yes' if held else 'no'}: {errors}; {fitted}"
 
 
 def _pictures(stored: StoredResult, frames: dict[str, pl.DataFrame]) -> dict[str, dict[str, dg.MarkdownMetadataValue]]:

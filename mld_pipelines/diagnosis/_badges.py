@@ -15,6 +15,7 @@ __all__ = [
     "ONE_CLASS",
     "ONLY_CONFIDENCE",
     "OUTSIDE_REFERENCE",
+    "PARTLY_VERIFIED",
 ]
 
 NO_ERRORS = "no errors seen"
@@ -28,4 +29,5 @@ NO_FEATURES = "no features"
 ONLY_CONFIDENCE = "only the confidence varies"
 CONFIDENCE_IS_BETTER = "confidence is the better score"
 NOT_VERIFIED_UNDER_SHIFT = "not verified under shift"
+PARTLY_VERIFIED = "under some kinds of shift the interval did not hold"
 OUTSIDE_REFERENCE = "inputs outside the reference; the estimate may be too low"

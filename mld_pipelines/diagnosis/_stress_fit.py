@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -119,6 +119,8 @@ def fit_window_map(
         held_out = _leave_out(table, unseen, seen)
         errors = _family_errors(table, held_out)
         weight = choose_blend(errors)
+        residuals = _residuals(table, held_out, weight, fit.window_reference)
+        factor = _width_factor(residuals)
         ridge = fit_ridge(_with_base(table, seen), table.error_rates)
         model = _fit_stressed(pool, np.ones(len(pool.labels), np.bool_))
     window = fit.window_reference
@@ -127,8 +129,8 @@ def fit_window_map(
         stressed_model=model,
         baseline=baseline,
         blend_weight=weight,
-        width_factor=_width_factor(table, held_out, weight, window),
-        family_errors=errors,
+        width_factor=factor,
+        family_errors=_with_coverage(errors, table.families, residuals, factor),
         stress_version=stress_version,
         n_sets=len(np.unique(copies.set_index)),
         temperature=window.temperature,
@@ -320,12 +322,31 @@ def _family_errors(table: _Table, log_odds: NDArray[np.float64]) -> dict[str, Fa
     return errors
 
 
-def _width_factor(table: _Table, log_odds: NDArray[np.float64], weight: float, reference: WindowReference) -> float:
+def _with_coverage(
+    errors: dict[str, FamilyError], families: NDArray[np.str_], residuals: NDArray[np.float64], factor: float
+) -> dict[str, FamilyError]:
+    """Add the share of each family's windows that the interval held; the factor is one for all families together."""
+    judged = np.isfinite(residuals)
+    return {
+        family: replace(error, covered=float((residuals[judged & (families == family)] <= factor).mean()))
+        for family, error in errors.items()
+    }
+
+
+def _width_factor(residuals: NDArray[np.float64]) -> float:
     """The factor q = max(2, 90 % quantile of |p − B|/s over windows whose family was left out)."""
+    return max(WIDTH_FACTOR, float(np.quantile(residuals[np.isfinite(residuals)], COVERED)))
+
+
+def _residuals(
+    table: _Table, log_odds: NDArray[np.float64], weight: float, reference: WindowReference
+) -> NDArray[np.float64]:
+    """|p − B|/s of every window whose family was left out; NaN elsewhere."""
     rows = np.isfinite(log_odds)
     rate = blend(table.defaults[rows], log_odds[rows], weight)
     sampling = rate * (1.0 - rate) * (1.0 / table.sizes[rows] + 1.0 / reference.n_ref)
     shift = (SHIFT_SHARE * (rate - reference.base_rate)) ** 2
     scale = np.sqrt(sampling + (DISAGREEMENT_SHARE * table.spreads[rows]) ** 2 + shift + SCALE_FLOOR**2)
-    residuals = np.abs(rate - table.error_rates[rows]) / scale
-    return max(WIDTH_FACTOR, float(np.quantile(residuals, COVERED)))
+    residuals = np.full(len(log_odds), np.nan)
+    residuals[rows] = np.abs(rate - table.error_rates[rows]) / scale
+    return residuals

@@ -86,7 +86,8 @@ class StoredResult:
         """What a stress pass verified, by epoch; empty without one (docs/method.md#stress).
 
         `families` holds the mean absolute error of default, half and map on windows of each family when it was left
-        out, and their number; `blend_weight` is β, `width_factor` q.
+        out, their number, and the share of them that the interval `covered`; `verified_families` are those where it
+        held, `missed_families` those where it did not; `blend_weight` is β, `width_factor` q.
         """
         maps = self._rows(ESTIMATORS_MODELS).filter(pl.col("kind") == "window_map").select("n_epoch", "parameters")
         return {epoch: json.loads(text) for epoch, text in maps.collect().iter_rows()}

@@ -205,15 +205,17 @@ def _version(stressed: pl.DataFrame) -> str:
 
 def _facts(stressed: pl.DataFrame, fitted: WindowMap) -> dict[str, Any]:
     """What was verified, for people: families with their errors when left out, weight of the map, interval factor."""
-    names = ("default", "half", "map", "n_windows")
+    names = ("default", "half", "map", "n_windows", "covered")
     return {
         "blend_weight": fitted.blend_weight,
         "families": {
             family: {name: getattr(error, name) for name in names} for family, error in fitted.family_errors.items()
         },
+        "missed_families": fitted.missed_families,
         "n_copies": stressed.height,
         "n_originals": stressed["origin"].n_unique(),
         "n_sets": fitted.n_sets,
         "stress_version": fitted.stress_version,
+        "verified_families": fitted.verified_families,
         "width_factor": fitted.width_factor,
     }

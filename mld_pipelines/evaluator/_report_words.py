@@ -34,6 +34,8 @@ CATEGORY_WORDS = {
 BADGE_WORDS = {
     "not verified under shift": "No stress pass taught the estimate what happens when inputs change; how far it may be "
     "off then is not known.",
+    "under some kinds of shift the interval did not hold": "The stress pass left each kind of corruption out in turn; "
+    "on some of them the true error rate lay outside the interval more often than it may.",
     "few errors": "The reference holds fewer than 50 errors: the estimate rests on the mean error probability alone.",
     "no errors seen": "The reference holds no error: the estimate is an assumption, and it cannot raise an alert.",
     "no successes seen": "The reference holds no correct unit: the estimate is an assumption.",

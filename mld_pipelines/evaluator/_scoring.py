@@ -69,7 +69,9 @@ class ErrorRateEstimate:
         badges: What a reader must know, in words.
         is_alert: Whether these units alone call for an alert: n ≥ 100 and `low` above the reference rate.
         is_outside: Whether UNSEEN is surely more frequent than on reference-like inputs.
-        verified_families: Corruption families on which the estimate was verified; empty without a stress pass.
+        verified_families: Corruption families on which the interval held when they were left out; empty without a
+            stress pass.
+        missed_families: Those on which it did not.
         reference_rate: Error rate of the labelled reference.
         result_name: The result that estimated.
     """
@@ -85,6 +87,7 @@ class ErrorRateEstimate:
     is_alert: bool
     is_outside: bool
     verified_families: tuple[str, ...]
+    missed_families: tuple[str, ...]
     reference_rate: float
     result_name: str
 
@@ -102,6 +105,8 @@ class ErrorRateEstimate:
         lines += [f"- {badge}" for badge in self.badges]
         if self.verified_families:
             lines.append(f"- verified on: {', '.join(self.verified_families)}")
+        if self.missed_families:
+            lines.append(f"- the interval did not hold on: {', '.join(self.missed_families)}")
         return "\n".join(lines)
 
     def _peers(self) -> list[tuple[str, str]]:
@@ -174,7 +179,8 @@ def estimate_given(given: Given, scorers: ScorerChoice, *, level: float) -> Erro
         badges=estimate.badges,
         is_alert=estimate.is_alert,
         is_outside=estimate.is_outside,
-        verified_families=_families(scorer),
+        verified_families=() if scorer.window_map is None else scorer.window_map.verified_families,
+        missed_families=() if scorer.window_map is None else scorer.window_map.missed_families,
         reference_rate=scorer.window_reference.base_rate,
         result_name=scorer.result_name,
     )
@@ -232,12 +238,6 @@ def _only_rows(given: Given) -> Any:
 
 def _arrays(given: Given) -> dict[str, Any]:
     return {"logits": given.logits, "probabilities": given.probabilities, "features": given.features}
-
-
-def _families(scorer: ProductionScorer) -> tuple[str, ...]:
-    """Families that the stress pass left out in turn to verify the estimate."""
-    errors = {} if scorer.window_map is None else scorer.window_map.family_errors
-    return tuple(sorted(family for family in errors if family != "clean"))
 
 
 def _frame(scorer: ProductionScorer, units: GivenUnits) -> ResultFrame:

@@ -82,8 +82,12 @@ def _verified(lake: Lake, trace: Mapping[str, Any]) -> tuple[tuple[str, ...], st
     ):
         return (), f", but the current result {name!r} is of other weights or another dataset, {evaluate}"
     facts = stored.verifications().get(trace["n_epoch"], {})
-    if families := tuple(sorted(set(facts.get("families", ())) - {"clean"})):
-        return families, f": result {name!r} has verified its estimates under shift on {', '.join(families)}"
+    missed = tuple(facts.get("missed_families", ()))
+    said = f" and found its interval wrong on {', '.join(missed)}" if missed else ""
+    if families := tuple(sorted(set(facts.get("families", ())) - {"clean", *missed})):
+        return families, f": result {name!r} has verified its estimates under shift on {', '.join(families)}{said}"
+    if missed:
+        return (), f", but result {name!r} has verified nothing under shift{said}"
     if refusals := [text for text in stored.row["warnings"] if text.startswith(STRESS_WARNING)]:
         return (), f", but result {name!r} has verified nothing under shift: {refusals[0]}"
     return (), f", but the current result {name!r} is older than the pass, {evaluate}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mld_pipelines.cli._exits import Exit
-from mld_pipelines.evaluation import evaluate
+from mld_pipelines.evaluation import evaluate, load_result
 from mld_pipelines.tables import LANDING_STRESS
 from tests.support.traced import MODEL, STRESS_FAMILIES, write_stress, write_trace
 
@@ -91,8 +91,11 @@ def test_status_is_verified_when_the_current_result_has_verified_families(mld, l
     name = evaluate(lake, MODEL).result_name
     after = mld("stress", "status", MODEL, "--json")
     assert (after.exit, after.document["verified"]) == (Exit.OK, True)
-    assert after.document["verified_families"] == sorted(STRESS_FAMILIES)
-    assert f"result {name!r} has verified its estimates under shift on" in after.document["summary"]
+    facts = load_result(lake, name).verifications()[None]
+    assert after.document["verified_families"] == facts["verified_families"]
+    assert sorted(facts["verified_families"] + facts["missed_families"]) == sorted(STRESS_FAMILIES)
+    assert f"result {name!r} has verified its estimates under shift on scale, shift" in after.document["summary"]
+    assert "found its interval wrong on noise" in after.document["summary"]
 
 
 def test_status_of_a_pass_too_small_to_verify_anything_says_why(mld, lake):

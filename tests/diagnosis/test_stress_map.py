@@ -120,7 +120,39 @@ def test_a_verified_estimate_no_longer_says_that_it_is_not():
 def test_below_50_units_the_default_stands_alone():
     few = production(40)
     verified = MAP.verify(FIT.window_reference)
-    assert estimate(few) == estimate_window(plain_state(few), verified)
+    assert estimate(few, HELD) == estimate_window(plain_state(few), verified)
+
+
+def with_coverage(**shares: float) -> WindowMap:
+    """The map, had the interval held these shares of the windows of each family."""
+    errors = {name: replace(MAP.family_errors[name], covered=share) for name, share in shares.items()}
+    return replace(MAP, family_errors={**MAP.family_errors, **errors})
+
+
+HELD = with_coverage(noise=0.9, scale=0.75, shift=1.0)
+
+
+def test_a_family_on_which_the_interval_did_not_hold_is_not_verified():
+    part = with_coverage(noise=0.9, scale=0.74, shift=1.0)
+    assert (part.verified_families, part.missed_families) == (("noise", "shift"), ("scale",))
+    assert (HELD.verified_families, HELD.missed_families) == (("noise", "scale", "shift"), ())
+    badge = "under some kinds of shift the interval did not hold"
+    assert badge in estimate(WINDOW, part).badges
+    assert badge in estimate(WINDOW, replace(part, blend_weight=0.0)).badges
+    assert badge not in estimate(WINDOW, HELD).badges
+
+
+def test_a_map_that_held_on_no_family_verifies_nothing():
+    none = with_coverage(noise=0.5, scale=0.0, shift=0.7)
+    assert none.verified_families == ()
+    assert "not verified under shift" in estimate(WINDOW, none).badges
+    assert estimate(WINDOW, none).high == estimate(WINDOW).high, "its wider interval stays"
+
+
+def test_a_map_of_an_earlier_version_counts_its_families_as_verified():
+    """It does not say on which the interval held."""
+    old = replace(MAP, family_errors={name: replace(e, covered=None) for name, e in MAP.family_errors.items()})
+    assert WindowMap.from_bytes(old.to_bytes()).missed_families == ()
 
 
 def test_an_empty_window_has_no_estimate():

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from mld_pipelines.diagnosis import estimate_window
-from mld_pipelines.evaluation import estimate_units, load_scorer, score_inferences
+from mld_pipelines.evaluation import estimate_units, load_result, load_scorer, score_inferences
 from mld_pipelines.evaluator import ErrorRateEstimate, Evaluator, Result
 from mld_pipelines.exceptions import InvalidInputError, UnknownEpochError
 from mld_pipelines.lake import Lake
@@ -372,9 +372,13 @@ def test_after_a_stress_pass_the_estimate_uses_it_and_names_what_it_verified(end
     estimate = stressed.estimate_error_rate(features=features, logits=logits)
     expected = estimate_units(load_scorer(lake, stressed.result_name), features=features, logits=logits)
     assert (estimate.error_rate, estimate.low, estimate.high) == (expected.error_rate, expected.low, expected.high)
-    assert estimate.verified_families == tuple(sorted(STRESS_FAMILIES))
+    assert sorted((*estimate.verified_families, *estimate.missed_families)) == sorted(STRESS_FAMILIES)
+    families = load_result(lake, stressed.result_name).verifications()[None]["families"]
+    held = sorted(name for name in STRESS_FAMILIES if families[name]["covered"] >= 0.75)
+    assert estimate.verified_families == tuple(held)
     assert "not verified under shift" not in estimate.badges
-    assert "verified on: " in str(estimate)
+    assert f"- verified on: {', '.join(estimate.verified_families)}" in str(estimate)
+    assert f"- the interval did not hold on: {', '.join(estimate.missed_families)}" in str(estimate)
 
 
 def test_few_units_are_estimated_without_an_alert(result: Result) -> None:
