@@ -223,7 +223,9 @@ def _rectifier(head: Any) -> list[float] | None:
 
 def _matches(model: Any) -> tuple[str, ...] | None:
     evidence = openpcdet_evidence(model)
-    if evidence is None or "CenterHead" not in head_names(model) or getattr(model, "roi_head", None) is not None:
+    names = head_names(model)
+    is_other = bool(names & {"VoxelNeXtHead", "TransFusionHead"}) or getattr(model, "roi_head", None) is not None
+    if evidence is None or "CenterHead" not in names or is_other:
         return None
     return (*evidence, f"dense_head {type(model.dense_head).__name__}")
 
