@@ -34,6 +34,7 @@ class DriveDataset:
         length: How many there are.
     """
 
+    task = "od3d"
     classes = CLASS_NAMES
 
     def __init__(self, frame: Callable[[int], Frame], length: int) -> None:

@@ -46,6 +46,7 @@ def bird_eye(frame: Frame, found: NDArray[np.float64] | None = None, labels: NDA
         parts += [_box(box, COLOURS[label], 'fill-opacity="0.35"') for box, label in zip(found, labels, strict=True)]
     seen = frame.counts > 0
     parts += [_box(box, "#111", 'fill="none"') for box in frame.boxes[seen]]
+    parts.append(f'<rect y="{size:.0f}" width="{size:.0f}" height="24" fill="#fff"/>')
     for number, (name, colour) in enumerate(zip(CLASS_NAMES, COLOURS, strict=True)):
         x = 10 + 110 * number
         parts.append(f'<rect x="{x}" y="{size + 7:.0f}" width="12" height="12" fill="{colour}" fill-opacity="0.6"/>')
