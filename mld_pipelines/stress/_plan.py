@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Integral
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from mld_pipelines.stress._registry import check_unique
 from mld_pipelines.stress._seeding import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Sequence
 
     from mld_pipelines.stress._family import Family
 
@@ -101,9 +102,13 @@ def plan_stress(
         seed: Seed of the choice and of every corruption.
 
     Raises:
-        InvalidInputError: Names repeat, a severity is unknown, or there are no inputs.
+        InvalidInputError: Names repeat, a severity is unknown, the seed is no whole number, or there are no inputs.
     """
     check_unique(families)
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
+        raise InvalidInputError(f"seed is {seed!r}; nothing was planned. Give a whole number.")
+    if not isinstance(severities, Iterable):
+        raise InvalidInputError(f"severities are {severities!r}; nothing was planned. Give several, such as (1, 3, 5).")
     if not severities or not set(severities) <= set(SEVERITIES) or len(set(severities)) < len(severities):
         raise InvalidInputError(
             f"severities are {tuple(severities)}; nothing was planned. Choose from 1, 2, 3, 4, 5, each once."
@@ -145,10 +150,10 @@ def choose_inputs(input_ids: Sequence[str], *, n: int = MAX_INPUTS, seed: int) -
     Raises:
         InvalidInputError: No ids, an id twice, or n below 1.
     """
-    if not len(input_ids) or not isinstance(n, Integral) or n < 1:
-        raise InvalidInputError(
-            f"{len(input_ids)} inputs, {n} to be chosen; nothing was chosen. Pass labelled inputs of the reference."
-        )
+    if not len(input_ids):
+        raise InvalidInputError("there are no inputs; nothing was chosen. Pass labelled inputs of the reference.")
+    if isinstance(n, bool) or not isinstance(n, Integral) or n < 1:
+        raise InvalidInputError(f"{n!r} inputs are to be chosen; nothing was. Give a whole number from 1.")
     if len(set(input_ids)) < len(input_ids):
         raise InvalidInputError(
             f"{len(input_ids) - len(set(input_ids))} input ids occur more than once; nothing was chosen. Give every "

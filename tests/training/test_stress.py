@@ -359,8 +359,11 @@ def test_a_class_that_the_model_has_not_is_refused(tracing, images, lake):
     [
         ({"families": "audio"}, "do not exist"),
         ({"severities": (0,)}, "severities"),
-        ({"max_inputs": 0}, "0 to be chosen"),
-        ({"max_inputs": 2.5}, "2.5 to be chosen"),
+        ({"max_inputs": 0}, "0 inputs are to be chosen"),
+        ({"max_inputs": 2.5}, "2.5 inputs are to be chosen"),
+        ({"max_inputs": "5"}, "'5' inputs are to be chosen"),
+        ({"seed": "x"}, "seed is 'x'"),
+        ({"severities": 3}, "severities are 3"),
         ({"normalize": (0.5, 0.0)}, "above 0"),
         ({"normalize": 0.5}, "normalize is 0.5"),
         ({"normalize": (float("nan"), 1.0)}, "finite"),
