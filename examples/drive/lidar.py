@@ -221,8 +221,8 @@ def _received(
     through_air = np.exp(-2.0 * conditions.attenuation * np.minimum(slant, MAX_RANGE))
     echo = reflectivity * np.maximum(cosine, 0.02) * through_air
     speckle = np.exp(rng.normal(0.0, POWER_SPREAD, len(rays)))
-    with np.errstate(divide="ignore"):
-        seen = (echo * speckle > POWER_THRESHOLD * slant**2) & (slant < MAX_RANGE) & (rng.random(len(rays)) > DROPOUT)
+    heard = echo * speckle > POWER_THRESHOLD * slant**2
+    seen = heard & (slant < MAX_RANGE) & (rng.random(len(rays)) > DROPOUT)
     drop = 1.5 + rng.exponential(conditions.scatter_reach, len(rays))
     scattered = (rng.random(len(rays)) < conditions.backscatter) & (drop < slant)
     slant = np.where(scattered, drop, slant)
