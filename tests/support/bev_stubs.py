@@ -328,4 +328,91 @@ class PointPillars(nn.Module):
         boxes, labels, scores = (torch.cat(column) for column in zip(*found, strict=True))
         if len(boxes) == 0:
             return [], [], []
-        return {"lidar_bboxes": boxes.numpy(), "labels": labels.numpy(), "scores": scores.numpy()}
+        return {"lidar_bboxes": boxes.detach().numpy(), "labels": labels.numpy(), "scores": scores.detach().numpy()}
+
+
+class CenterHead(nn.Module):
+    """BEVDet's: mmdet3d 0.17 with suppression settings per task and `nms_rescale_factor`."""
+
+    def __init__(self):
+        super().__init__()
+        self.num_classes, self.norm_bbox = [2, 1], True
+        self.test_cfg = EasyDict(
+            score_threshold=0.3, nms_type=["rotate", "circle"], nms_thr=[0.2, 0.5], post_max_size=20
+        )
+        self.test_cfg["nms_rescale_factor"] = [1.0, [4.5]]
+        self.bbox_coder = EasyDict(
+            pc_range=RANGE[:2],
+            out_size_factor=4,
+            voxel_size=[CELL / 4] * 2,
+            max_num=60,
+            score_threshold=0.1,
+            code_size=9,
+        )
+        sizes = {"reg": 2, "height": 1, "dim": 3, "rot": 2, "vel": 2}
+        self.shared_conv = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1)
+        self.task_heads = nn.ModuleList(
+            nn.ModuleDict({name: nn.Conv2d(CHANNELS, n, 1) for name, n in {**sizes, "heatmap": count}.items()})
+            for count in self.num_classes
+        )
+
+    def forward(self, feats):
+        shared = self.shared_conv(feats[0])
+        return tuple([{name: layer(shared) for name, layer in task.items()}] for task in self.task_heads)
+
+    def get_bboxes(self, preds_dicts, img_metas):
+        return [self._frame([task[0] for task in preds_dicts], i, meta) for i, meta in enumerate(img_metas)]
+
+    def _frame(self, tasks, i, meta):
+        parts, first = [], 0
+        for maps in tasks:
+            best = maps["heatmap"][i].sigmoid().flatten().topk(self.bbox_coder.max_num)
+            cells = best.indices % (SIDE * SIDE)
+            at = {name: values[i].flatten(1)[:, cells].T for name, values in maps.items()}
+            x = (cells % SIDE + at["reg"][:, 0]) * CELL + RANGE[0]
+            y = (torch.div(cells, SIDE, rounding_mode="floor") + at["reg"][:, 1]) * CELL + RANGE[1]
+            yaw, size = torch.atan2(at["rot"][:, 0], at["rot"][:, 1]), at["dim"].exp()
+            boxes = torch.cat([x[:, None], y[:, None], at["height"], size, yaw[:, None], at["vel"]], dim=1)
+            labels = torch.div(best.indices, SIDE * SIDE, rounding_mode="floor") + first
+            kept = (best.values >= self.test_cfg.score_threshold).nonzero()[:, 0]
+            kept = kept[far_apart(boxes[kept], best.values[kept], most=self.test_cfg.post_max_size)]
+            parts.append((boxes[kept], best.values[kept], labels[kept].int()))
+            first += maps["heatmap"].shape[1]
+        boxes, scores, labels = (torch.cat(column) for column in zip(*parts, strict=True))
+        boxes[:, 2] = boxes[:, 2] - boxes[:, 5] * 0.5
+        return meta["box_type_3d"](boxes), scores, labels
+
+
+class CenterPoint(MVXTwoStageDetector):
+    __module__ = "mmdet3d.models.detectors.centerpoint"
+
+
+class BEVDet(CenterPoint):
+    """`img_inputs` are images and five calibration tensors; the range is the view transformer's."""
+
+    __module__ = "mmdet3d.models.detectors.bevdet"
+
+    def __init__(self):
+        super().__init__()
+        self.img_view_transformer = nn.Module()
+        self.img_view_transformer.grid_config = {"xbound": [0.0, 32.0, 1.0], "ybound": [-16.0, 16.0, 1.0]}
+        self.img_view_transformer.grid_config |= {"zbound": [-3.0, 1.0, 4.0], "dbound": [1.0, 60.0, 1.0]}
+        self.img_bev_encoder_neck = nn.Conv2d(3, CHANNELS, 1)
+        self.pts_bbox_head = CenterHead()
+
+    def forward_test(self, points=None, img_metas=None, img_inputs=None, **_kwargs):
+        if len(img_inputs) != len(img_metas):
+            raise ValueError(f"num of augmentations ({len(img_inputs)}) != num of image meta ({len(img_metas)})")
+        images, rots = img_inputs[0][:2]
+        assert images.dim() == 5
+        assert rots.shape[-2:] == (3, 3)
+        bev = nn.functional.interpolate(images.mean(1), size=(SIDE, SIDE), mode="bilinear", align_corners=False)
+        outputs = self.pts_bbox_head([self.img_bev_encoder_neck(bev)])
+        return [
+            {"pts_bbox": {"boxes_3d": boxes.to("cpu"), "scores_3d": scores, "labels_3d": labels}}
+            for boxes, scores, labels in self.pts_bbox_head.get_bboxes(outputs, img_metas[0])
+        ]
+
+
+class BEVDetSequentialES(BEVDet):
+    """BEVDet4D: two images per camera, one after the other."""

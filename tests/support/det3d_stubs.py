@@ -1,7 +1,7 @@
 """Stand-ins for det3d, the code base of CenterPoint and CenterFormer: the same names, attribute paths and raw shapes.
 
-They follow tianweiy/CenterPoint 3cf7d87 and TuSimple/centerformer 5a949b8: `model(example, return_loss=False)`, boxes with
-the velocity before the rotation, which comes last. Suppression is by centre distance.
+They follow tianweiy/CenterPoint 3cf7d87 and TuSimple/centerformer 5a949b8: `model(example, return_loss=False)`, boxes
+with the velocity before the rotation, which comes last. Suppression is by centre distance.
 """
 
 from __future__ import annotations

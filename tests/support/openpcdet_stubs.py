@@ -1,9 +1,9 @@
 """Stand-ins for OpenPCDet, which needs CUDA to be built and run: the same names, attribute paths and raw shapes.
 
 They follow open-mmlab/OpenPCDet 8cacccec: one `batch_dict` that the modules fill in place, labels from 1, boxes with
-their centre, (dx, dy, dz) and a heading from +x, `rot` = (cos, sin) in centre heads and (sin, cos) in TransFusion's. Maps
-are made of the points by a convolution; suppression is by centre distance, because which of two boxes survives is not
-the adapters' business.
+their centre, (dx, dy, dz) and a heading from +x, `rot` = (cos, sin) in centre heads and (sin, cos) in TransFusion's.
+Maps are made of the points by a convolution; suppression is by centre distance, because which of two boxes survives is
+not the adapters' business.
 """
 
 from __future__ import annotations

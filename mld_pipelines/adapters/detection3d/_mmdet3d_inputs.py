@@ -61,6 +61,9 @@ def call_v0(model: Any, inputs: Any) -> Call:
     kept = {name: value for name, value in given.items() if name not in {"points", "img", "return_loss"}}
     if given.get("points") is not None:
         kept["points"] = [point_frames(_flat(given["points"]))]
+    views = kept.get("img_inputs")
+    if views is not None and hasattr(views[0], "shape"):
+        kept["img_inputs"] = [list(views)]  # BEVDet: images and their calibration
     if given.get("img") is not None:
         kept["img"] = [_stacked(given["img"])]
     frames = _frames({name: kept[name][0] for name in ("points", "img") if name in kept}, metas)

@@ -48,6 +48,13 @@ def streamed(frames):
     return {"img": images(2, frames), "img_metas": metas, "lidar2img": torch.eye(4).expand(frames, 6, 4, 4)}
 
 
+def transformed(frames):
+    size = {"rots": (3, 3), "trans": (3,), "intrins": (3, 3), "post_rots": (3, 3), "post_trans": (3,)}
+    calibration = [torch.ones(frames, 6, *shape) for shape in size.values()]
+    metas = [bev.meta(bev.OldBoxes) for _ in range(frames)]
+    return {"img_inputs": [images(4, frames).repeat(1, 1, 1, 4, 4) * 3, *calibration], "img_metas": metas}
+
+
 @dataclass(frozen=True)
 class Case:
     """One stand-in: its inputs, the convention of its boxes, its feature, and frames it takes at once."""
@@ -74,6 +81,8 @@ CASES = [
     Case(bev.BEVFusion, "mit-bevfusion", "mmdet3d_v0", "heads.object.prediction_heads.1", fused, frames=1),
     Case(bev.BEVFormer, "bevformer", "mmdet3d_v0", "pts_bbox_head.cls_branches", seen_by_cameras),
     Case(bev.Petr3D, "streampetr", "mmdet3d_v1", "pts_bbox_head.cls_branches", streamed, frames=1),
+    Case(bev.BEVDet, "mmdet3d-centerpoint", "mmdet3d_v0", "pts_bbox_head.shared_conv", transformed),
+    Case(bev.BEVDetSequentialES, "mmdet3d-centerpoint", "mmdet3d_v0", "pts_bbox_head.shared_conv", transformed),
     Case(bev.PointPillars, "zhulf-pointpillars", "mmdet3d_v0", "head.conv_cls"),
 ]
 
@@ -110,14 +119,14 @@ def returned(output):
         if isinstance(one, tuple):
             frames.append((np.zeros((0, 7)), np.zeros(0), np.zeros(0, int)))
             continue
-        one = one.get("pts_bbox", one)
+        found = one.get("pts_bbox", one)
         names = [
             ("pred_boxes", "pred_scores", "pred_labels"),
             ("box3d_lidar", "scores", "label_preds"),
             ("boxes_3d", "scores_3d", "labels_3d"),
             ("lidar_bboxes", "scores", "labels"),
         ]
-        boxes, scores, labels = (one[name] for name in next(keys for keys in names if keys[0] in one))
+        boxes, scores, labels = (found[name] for name in next(keys for keys in names if keys[0] in found))
         frames.append(tuple(np.asarray(part) for part in (getattr(boxes, "tensor", boxes), scores, labels)))
     return frames
 
@@ -149,8 +158,8 @@ def test_detections_are_the_models_in_its_order(case):
 
 def test_boxes_point_where_their_convention_says(case):
     _, observed, frames = seen(live(case), case.inputs(case.frames))
-    for frame, (rows, _, _) in zip(frames, returned(observed.output), strict=True):
-        rows = rows.astype(np.float64)
+    for frame, (found, _, _) in zip(frames, returned(observed.output), strict=True):
+        rows = found.astype(np.float64)
         yaw = rows[:, -1] if case.convention == "det3d" else rows[:, 6]
         length, width = (
             (rows[:, 3], rows[:, 4]) if case.convention in {"openpcdet", "mmdet3d_v1"} else rows[:, [4, 3]].T
