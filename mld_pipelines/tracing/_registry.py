@@ -14,6 +14,7 @@ from mld_pipelines.exceptions import InvalidInputError, NotFoundError
 from mld_pipelines.records import model_key
 from mld_pipelines.stress import find_families
 from mld_pipelines.tables import OPS_MODELS
+from mld_pipelines.tracing._schemes import parse_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -136,11 +137,18 @@ def list_registrations(lake: Lake, *, kind: Kind | None = None) -> list[Registra
 def find_registration(lake: Lake, name: str, *, kind: Kind) -> Registration:
     """Return the registration of a name.
 
+    A dataset may also be a folder in a public format, which needs none: `kitti:/path?split=val`.
+
     Raises:
+        InvalidInputError: The name of a folder is malformed.
         NotFoundError: There is none; the message lists those that exist.
     """
     entries = {entry.name: entry for entry in list_registrations(lake, kind=kind)}
     if name not in entries:
+        folder = parse_folder(name) if kind == "dataset" else None
+        if folder is not None:
+            factory, params = folder
+            return Registration("dataset", name, factory, params, datetime.now(UTC))
         known = ", ".join(map(repr, entries)) or "none"
         raise NotFoundError(
             f"no {kind} {name!r} is registered; registered {kind}s: {known}. Register it with `mld models register`."

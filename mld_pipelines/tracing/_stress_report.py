@@ -66,7 +66,7 @@ class StressRunReport:
         is_waiting: The cost is above the limit, so only the measured batches were run and nothing was written.
         stream_id: Stream of the rows.
         receipt: The row of `landing/receipts` that completes the pass; None while it waits.
-        backend: `inline`, `local`, or `none` if nothing was left to run.
+        backend: `inline`, `local`, `cluster`, or `none` if nothing was left to run.
         workers: Number of workers.
         seconds: Wall time.
         failures: Reason by batch number.

@@ -76,6 +76,32 @@ def test_run_traces_what_was_registered(mld, registered):
     assert (finished["dataset_type"], finished["rows"], finished["state"]) == ("val", 10, "complete")
 
 
+def test_the_dataset_may_be_given_as_an_option(mld, registered):
+    done = mld("trace", "run", "net", "--dataset", "digits", "--dataset-type", "val", "--backend", "inline", "--json")
+    assert (done.exit, done.document["rows"]) == (0, 10)
+
+
+@pytest.mark.parametrize("given", [(), ("digits", "--dataset", "digits")])
+def test_exactly_one_dataset_is_named(mld, registered, given):
+    done = mld("trace", "run", "net", *given, "--dataset-type", "val")
+    assert done.exit == Exit.USAGE
+    assert "name one" in done.stderr
+
+
+def test_a_folder_in_a_public_format_is_found_without_registering(mld, registered, tmp_path):
+    (tmp_path / "velodyne").mkdir()
+    done = mld("trace", "run", "net", "--dataset", f"kitti:{tmp_path}", "--dataset-type", "val")
+    assert done.exit == Exit.NOT_FOUND
+    assert "has no frames" in done.stderr
+
+
+def test_a_cluster_without_an_address_is_refused_before_anything_runs(mld, registered, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    done = mld("trace", "run", "net", "digits", "--dataset-type", "val", "--backend", "cluster")
+    assert done.exit == Exit.NOT_SET_UP
+    assert "RAY_ADDRESS" in done.stderr
+
+
 def test_a_run_with_quarantined_batches_says_so(mld, registered):
     command = ("trace", "run", "net", "spoilt", "--dataset-type", "val", "--backend", "inline", "--batch-size", "4")
     done = mld(*command, "--json")

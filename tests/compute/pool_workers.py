@@ -26,7 +26,35 @@ class Scale:
             with Path(batch["log"]).open("a") as lines:
                 lines.write(f"{batch['kind']}\n")
         misbehave(batch.get("kind", "good"))
-        return {"values": batch["values"] * self.factor, "process": np.array([os.getpid()])}
+        columns = {"values": batch["values"] * self.factor, "process": np.array([os.getpid()])}
+        if str(batch.get("kind", "")).startswith("late"):  # trouble for the stage behind
+            columns |= {name: np.array([batch[name]]) for name in ("kind", "log") if name in batch}
+        return columns
+
+
+class Reduce:
+    """A second stage: adds up what `Scale` made."""
+
+    def __init__(self, delay=0.0):
+        self.delay = delay
+
+    def __call__(self, batch):
+        time.sleep(self.delay)
+        kind = str(batch["kind"][0]) if "kind" in batch else "good"
+        if kind.startswith("late"):
+            if "log" in batch:
+                with Path(str(batch["log"][0])).open("a") as lines:
+                    lines.write(f"post-{kind}\n")
+            if kind == "late-kill":
+                os._exit(1)
+            raise ValueError("bad boxes")
+        values = batch["values"]
+        return {
+            "sum": np.array([values.sum()]),
+            "process": np.array([os.getpid()]),
+            "earlier": batch["process"],
+            "is_view": np.array([not values.flags.writeable and not values.flags.owndata]),
+        }
 
 
 def misbehave(kind):

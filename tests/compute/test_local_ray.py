@@ -10,12 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mld_pipelines.compute import PoolPolicy, WorkerSpec, open_pool
+from mld_pipelines.compute import PoolPolicy, StageSpec, WorkerSpec, open_pipeline, open_pool
 from mld_pipelines.exceptions import WorkerPoolError
 
 pytestmark = pytest.mark.ray
 
 LOCAL = PoolPolicy(backend="local", size=2)
+STAGES = [
+    StageSpec("trace", WorkerSpec("pool_workers:Scale")),
+    StageSpec("post", WorkerSpec("pool_workers:Reduce")),
+]
 
 
 def batches(*kinds, **extra):
@@ -98,3 +102,29 @@ def test_a_closed_pool_gives_its_cpus_back_and_leaves_a_ray_it_found_running(loc
         assert time.monotonic() < until
         time.sleep(0.1)
     assert local_ray.is_initialized()  # found running, left running
+
+
+def test_stages_that_do_not_fit_together_are_named_instead_of_waited_for(local_ray):
+    total = local_ray.cluster_resources()["CPU"]
+    greedy = [dataclasses.replace(STAGES[0], num_cpus=total), STAGES[1]]
+    began = time.monotonic()
+    with (
+        pytest.raises(WorkerPoolError, match=f"they need {total:g} CPU and 0 GPU \\+ 1 CPU and 0 GPU"),
+        open_pipeline(greedy, PoolPolicy(backend="local")),
+    ):
+        pass
+    assert time.monotonic() - began < 10
+
+
+def test_stages_share_what_is_free_in_turns(local_ray):
+    total = int(local_ray.cluster_resources()["CPU"])
+    with open_pipeline(STAGES, PoolPolicy(backend="local")) as opened:
+        assert dict(opened.sizes) == {"trace": total - total // 2, "post": total // 2}
+
+
+def test_a_batch_that_kills_the_later_worker_spares_the_others(local_ray):
+    policy = PoolPolicy(backend="local", max_attempts=2)
+    with open_pipeline(STAGES, policy) as opened:
+        results = {result.index: result for result in opened.map(batches("good", "good", "late-kill", "good", "good"))}
+    assert [results[index].failed for index in range(5)] == [False, False, True, False, False]
+    assert results[2].reason.startswith("stage post: the worker process died")

@@ -122,6 +122,11 @@ def test_the_pool_resource_is_a_policy():
     assert (policy.max_attempts, policy.batch_timeout_s) == (1, 9.0)
 
 
+def test_the_pool_resource_reaches_a_cluster(tmp_path):
+    policy = PoolResource(backend="cluster", start_timeout_s=30, working_dir=str(tmp_path)).policy()
+    assert (policy.backend, policy.start_timeout_s, policy.working_dir) == ("cluster", 30.0, str(tmp_path))
+
+
 def test_a_clock_can_stand_still_and_otherwise_runs():
     fixed = ClockResource(fixed="2026-02-01T12:00:00+01:00")
     assert fixed.now() == datetime(2026, 2, 1, 11, tzinfo=UTC)
