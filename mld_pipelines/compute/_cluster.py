@@ -24,7 +24,7 @@ _ADDRESS = re.compile(r"(?P<client>ray://)?(?P<host>\[[0-9A-Fa-f:]+\]|[^\s:/]+):
 _DIAL_S = 5.0
 """Seconds for a TCP connection: a machine that is up answers within milliseconds."""
 
-_JOIN_S = 45.0
+_JOIN_S = 60.0
 """Seconds for a trial connection: it takes 2 to 4 s where the head answers, more on a busy machine (measured)."""
 
 _POLL_S = 0.1

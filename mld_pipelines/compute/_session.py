@@ -42,6 +42,11 @@ def ray_session(policy: PoolPolicy, *, backend: Literal["local", "cluster"] = "l
     if ray.is_initialized():
         if address is not None:
             check_connected(ray, address)
+            if policy.working_dir is not None:
+                raise WorkerPoolError(
+                    f"working_dir {policy.working_dir!r} is copied when a process joins the cluster, and this one has "
+                    "joined already; nothing was run. Call ray.shutdown() first."
+                )
         yield ray
         return
     if address is None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,7 @@ from mld_pipelines.exceptions import WorkerPoolError
 pytestmark = pytest.mark.ray
 
 CLUSTER = PoolPolicy(backend="cluster")
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def batches(n):
@@ -46,6 +50,35 @@ def test_a_worker_is_never_spread_over_two_nodes(joined_cluster):
     with (
         pytest.raises(WorkerPoolError, match=r"2 CPU and 0 GPU, Ray has .* of 2 CPU"),
         open_pool(WorkerSpec("pool_workers:Scale"), dataclasses.replace(CLUSTER, num_cpus=2.0)),
+    ):
+        pass
+
+
+def test_code_that_lies_nowhere_on_the_cluster_is_copied_to_it(cluster, tmp_path):
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "only_here.py").write_text(
+        "import numpy, pathlib\n"
+        "def make(): return lambda batch: {'seen': numpy.array([pathlib.Path('data.txt').read_text()])}\n"
+    )
+    (tmp_path / "code" / "data.txt").write_text("beside the code")
+    driver = (
+        "from mld_pipelines.compute import PoolPolicy, WorkerSpec, open_pool\n"
+        "import sys\n"
+        "policy = PoolPolicy(backend='cluster', size=1, working_dir=sys.argv[1])\n"
+        "with open_pool(WorkerSpec('only_here:make'), policy) as pool:\n"
+        "    print([result.reason or str(result.columns['seen'][0]) for result in pool.map([{}])])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", driver, str(tmp_path / "code")], cwd=tmp_path, capture_output=True, text=True,
+        timeout=120, env={**os.environ, **cluster.environment, "PYTHONPATH": str(ROOT)}, check=False,
+    )  # fmt: skip
+    assert done.stdout == "['beside the code']\n", done.stderr
+
+
+def test_code_can_only_be_copied_when_joining(joined_cluster, tmp_path):
+    with (
+        pytest.raises(WorkerPoolError, match="has joined already"),
+        open_pool(WorkerSpec("pool_workers:Scale"), dataclasses.replace(CLUSTER, working_dir=str(tmp_path))),
     ):
         pass
 

@@ -146,6 +146,7 @@ def test_params_must_be_json_values():
         {"batch_timeout_s": float("inf")},
         {"num_gpus": -1.0},
         {"num_cpus": 0.0},
+        {"working_dir": "no/such/folder"},
     ],
 )
 def test_a_policy_that_could_hang_or_run_nothing_is_refused(values):
