@@ -37,8 +37,8 @@ def box_errors(
         half_turn: Labels whose yaw is only known up to half a turn (nuScenes: barrier).
     """
     found, real = detections.boxes[rows[0]], truths.boxes[rows[1]]
-    shared = np.minimum(found[:, 3:6], real[:, 3:6]).prod(axis=1)
-    union = found[:, 3:6].prod(axis=1) + real[:, 3:6].prod(axis=1) - shared
+    shared = _volume(np.minimum(found[:, 3:6], real[:, 3:6]))
+    union = _volume(found[:, 3:6]) + _volume(real[:, 3:6]) - shared
     velocity = detections.velocities[rows[0]] - truths.velocities[rows[1]]
     period = np.where(np.isin(detections.labels[rows[0]], half_turn), math.pi, 2 * math.pi)
     turn = (real[:, 6] - found[:, 6] + period / 2) % period - period / 2
@@ -50,6 +50,11 @@ def box_errors(
             _length(velocity),
         )
     )
+
+
+def _volume(sizes: NDArray[np.float64]) -> NDArray[np.float64]:
+    result: NDArray[np.float64] = sizes[:, 0] * sizes[:, 1] * sizes[:, 2]
+    return result
 
 
 def _length(vectors: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,8 +1,4 @@
-"""nuScenes detection: AP, true-positive errors, mAP and NDS from a state of matches, equal to the devkit's.
-
-The curves of the devkit are sampled at 101 recalls; each sample lies between two neighbouring detections, one of which
-is a match. So a state's sorted keys are searched at 101 places instead of being walked through.
-"""
+"""nuScenes detection: AP, true-positive errors, mAP and NDS from a state of matches, equal to the devkit's."""
 
 from __future__ import annotations
 
@@ -11,15 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mld_pipelines.metrics._nuscenes_curves import Curves, mean_errors
 from mld_pipelines.metrics._nuscenes_keys import scores_of
-from mld_pipelines.metrics._nuscenes_state import TP_ERRORS, ClassState, NuScenesPolicy, NuScenesState
+from mld_pipelines.metrics._nuscenes_state import TP_ERRORS, NuScenesPolicy, NuScenesState
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["NuScenesMetrics", "nuscenes_metrics"]
-
-_RECALLS = np.linspace(0, 1, 101)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -69,13 +64,14 @@ def nuscenes_metrics(state: NuScenesState) -> NuScenesMetrics:
     ap = np.zeros((policy.n_classes, len(policy.distances)))
     errors = np.ones((policy.n_classes, len(TP_ERRORS)))
     for label, own in enumerate(state.classes):
-        reached = _reached(own.truths)
-        for column, hits in enumerate(own.hits):
-            if len(hits):
-                curve = _Curve.of(own, hits, reached)
-                ap[label, column] = _average_precision(curve, policy, first)
-                if column == at:
-                    errors[label] = _mean_errors(own, curve.confidence(own, hits), scores_of(hits), first)
+        columns = [column for column, hits in enumerate(own.hits) if len(hits)]
+        if not columns:
+            continue
+        curves = Curves.of(own, columns)
+        ap[label, columns] = _average_precision(curves.precision(), policy, first)
+        if at in columns:
+            confidence = curves.confidence(own, columns.index(at))
+            errors[label] = mean_errors(own, confidence, scores_of(own.hits[at]), first)
     for label, name in policy.undefined:
         errors[label, TP_ERRORS.index(name)] = np.nan
     if not state.has_attributes:
@@ -98,110 +94,12 @@ def nuscenes_metrics(state: NuScenesState) -> NuScenesMetrics:
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Curve:
-    """Where the 101 recalls lie between detections.
-
-    Attributes:
-        reached: (101,) matches up to the recall: the k-th match lies at or below it, the next one above.
-        place: (101,) place of the next match among all detections of the class, or their number behind the last.
-        truths: Number of truths.
-        hits: Number of matches.
-    """
-
-    reached: NDArray[np.int64]
-    place: NDArray[np.int64]
-    truths: int
-    hits: int
-
-    @classmethod
-    def of(cls, own: ClassState, hits: NDArray[np.uint64], reached: NDArray[np.int64]) -> _Curve:
-        """Find the places among the detections of a class."""
-        reached = np.minimum(reached, len(hits))
-        following = hits[np.minimum(reached, len(hits) - 1)]
-        place = np.sum([np.searchsorted(run, following) for run in own.runs], axis=0)
-        place = np.where(reached == len(hits), sum(map(len, own.runs)), place)
-        return cls(reached, place, own.truths, len(hits))
-
-    def sample(self, before: NDArray[np.float64], after: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return a quantity at the recalls, as `np.interp` does on all detections.
-
-        Args:
-            before: (101,) its value at the detection before the next match.
-            after: (101,) its value at the next match.
-        """
-        x0, x1 = self.reached / self.truths, (self.reached + 1) / self.truths
-        inside = (after - before) / (x1 - x0) * (_RECALLS - x0) + before
-        inside = np.where(x0 == _RECALLS, before, inside)
-        inside = np.where(self.place == 0, after, inside)
-        last = np.where(x0 == _RECALLS, before, 0.0)
-        return np.where(self.reached == self.hits, last, inside)
-
-    def precision(self) -> NDArray[np.float64]:
-        """Return the precision at the recalls."""
-        return self.sample(self.reached / np.maximum(self.place, 1), (self.reached + 1) / (self.place + 1))
-
-    def confidence(self, own: ClassState, hits: NDArray[np.uint64]) -> NDArray[np.float64]:
-        """Return the score at the recalls."""
-        following = hits[np.minimum(self.reached, len(hits) - 1)]
-        ended = self.reached == len(hits)
-        before = np.zeros(len(following), np.uint64)
-        for run in own.runs:
-            if len(run):
-                index = np.where(ended, len(run), np.searchsorted(run, following))
-                before = np.maximum(before, np.where(index > 0, run[index - 1], 0))
-        return self.sample(scores_of(before), scores_of(following))
-
-
-def _reached(truths: int) -> NDArray[np.int64]:
-    """Return the largest k with k / truths ≤ recall, compared as floating-point numbers."""
-    if not truths:
-        return np.zeros(len(_RECALLS), np.int64)
-    k = np.floor(_RECALLS * truths).astype(np.int64) + 1
-    k -= k / truths > _RECALLS
-    k -= k / truths > _RECALLS
-    return k
-
-
-def _average_precision(curve: _Curve, policy: NuScenesPolicy, first: int) -> float:
-    precision = curve.precision()[first:] - policy.min_precision
-    precision[precision < 0] = 0
-    return float(np.mean(precision)) / (1.0 - policy.min_precision)
-
-
-def _mean_errors(
-    own: ClassState, confidence: NDArray[np.float64], scores: NDArray[np.float64], first: int
-) -> NDArray[np.float64]:
-    """Return the mean of each error's running mean, from the recall `first` to the highest with a score."""
-    used = np.flatnonzero(confidence)
-    last = int(used[-1]) if len(used) else 0
-    if last < first:
-        return np.ones(len(own.errors))
-    wanted = confidence[first : last + 1]
-    # np.interp of the running mean over rising scores, for the few places that are wanted
-    below = np.searchsorted(scores[::-1], wanted, side="right") - 1
-    lower = np.clip(len(scores) - 1 - below, 0, len(scores) - 1)  # the last match whose score is not above
-    upper = np.clip(lower - 1, 0, None)
-    on_the_spot = (below < 0) | (below == len(scores) - 1) | (scores[lower] == wanted)
-    step = np.where(on_the_spot, 1.0, scores[upper] - scores[lower])
-    result = []
-    for row in own.errors:
-        at_lower, at_upper = _running_means(row, lower, upper)
-        between = (at_upper - at_lower) / step * (wanted - scores[lower]) + at_lower
-        result.append(np.mean(np.where(on_the_spot, at_lower, between)))
-    return np.array(result)
-
-
-def _running_means(errors: NDArray[np.float64], *places: NDArray[np.int64]) -> list[NDArray[np.float64]]:
-    """Return running means without NaN at some places; 0 before the first number, 1 where there is none at all."""
-    totals = np.cumsum(errors)
-    if not np.isnan(totals[-1]):
-        return [totals[place] / (place + 1) for place in places]
-    known = ~np.isnan(errors)
-    if not known.any():
-        return [np.ones(len(place)) for place in places]
-    totals, counts = np.nancumsum(errors), np.cumsum(known)
-    return [totals[place] / np.maximum(counts[place], 1) for place in places]
+def _average_precision(precision: NDArray[np.float64], policy: NuScenesPolicy, first: int) -> NDArray[np.float64]:
+    """Return the mean precision beyond the least one, of the recalls beyond the least one."""
+    kept = np.ascontiguousarray(precision[:, first:]) - policy.min_precision
+    kept[kept < 0] = 0
+    result: NDArray[np.float64] = np.mean(kept, axis=1) / (1.0 - policy.min_precision)
+    return result
 
 
 def _nanmean(values: NDArray[np.float64]) -> float:

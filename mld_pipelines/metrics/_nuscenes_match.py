@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from mld_pipelines.metrics._assignment import assign_in_turn, ragged_range
-from mld_pipelines.metrics._nuscenes_keys import check_rows, score_bits, sorted_keys
+from mld_pipelines.metrics._nuscenes_keys import check_rows, rows_of, score_bits, sorted_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,13 +29,15 @@ class ClassHits(NamedTuple):
         truths: Number of truths.
         keys: Keys of all detections, best first.
         hits: By distance, the keys of those that match, best first.
-        matched: Row of the truth by hit at the distance where errors are taken.
+        matched: Rows of detections and truths that match at the distance where errors are taken, frame by frame.
+        order: Which of them comes first, second, … by score.
     """
 
     truths: int
     keys: NDArray[np.uint64]
     hits: tuple[NDArray[np.uint64], ...]
-    matched: NDArray[np.int64]
+    matched: tuple[NDArray[np.int64], NDArray[np.int64]]
+    order: NDArray[np.int64]
 
 
 class _Reals(NamedTuple):
@@ -58,13 +60,13 @@ def match_classes(
         distances: Below which a detection matches, metres.
         at: Position of the distance where errors are taken.
     """
-    from mld_pipelines.metrics._nuscenes_kernel import compiled_walk
+    from mld_pipelines.metrics._nuscenes_kernel import compiled_kernels
 
     check_rows(len(detections))
     real = _arrange(truths, n_classes)
-    walk = compiled_walk()
-    if walk is not None:
-        return _walk(walk, detections, real, n_classes, (distances, at))
+    kernels = compiled_kernels()
+    if kernels is not None:
+        return _walk(kernels, detections, real, n_classes, (distances, at))
     frame = detections.frame_index
     result = []
     for label, (keys, rows) in enumerate(sorted_keys(detections.scores, detections.labels, n_classes)):
@@ -72,7 +74,11 @@ def match_classes(
         pairs = _close_pairs(detections.boxes[rows, :2], cell[frame[rows]], cell[frame[rows] + 1], real, max(distances))
         got = [_choose(pairs, distance, (len(rows), len(real.rows))) for distance in distances]
         hits = tuple(keys[chosen >= 0] for chosen in got)
-        result.append(ClassHits(int(cell[-1] - cell[0]), keys, hits, real.rows[got[at][got[at] >= 0]]))
+        found = rows[got[at] >= 0]
+        order = np.argsort(np.argsort(found))
+        by_row = np.argsort(found)
+        matched = found[by_row], real.rows[got[at][got[at] >= 0]][by_row]
+        result.append(ClassHits(int(cell[-1] - cell[0]), keys, hits, matched, order))
     return result
 
 
@@ -86,37 +92,33 @@ def _arrange(truths: Truths3D, n_classes: int) -> _Reals:
 
 
 def _walk(
-    walk: Callable[..., None],
+    kernels: tuple[Callable[..., None], ...],
     detections: Detections3D,
     real: _Reals,
     n_classes: int,
     rule: tuple[tuple[float, ...], int],
 ) -> list[ClassHits]:
+    walk, sort_keys = kernels
     distances, at = rule
     edges = np.concatenate(([0], np.cumsum(np.bincount(detections.labels, minlength=n_classes)))).astype(np.int64)
     begin = real.cell[:: max(1, detections.frames)] if detections.frames else np.zeros(n_classes + 1, np.int64)
-    keys = np.empty(len(detections), np.uint64)
+    unsorted, keys = np.empty(len(detections), np.uint64), np.empty(len(detections), np.uint64)
     hits = np.empty((len(distances), len(real.rows)), np.uint64)
     matched = np.empty(len(real.rows), np.int64)
     counts = np.zeros((n_classes, len(distances)), np.int64)
     if detections.frames:
         found = (detections.offsets, detections.labels, score_bits(detections.scores), detections.boxes)
-        given = (real.centres, real.cell)
-        walk(found, given, (np.array(distances), at), edges[:-1].copy(), (keys, hits, matched, counts))
+        out = (unsorted, hits, matched, counts)
+        walk(found, (real.centres, real.cell), (np.array(distances), at), edges[:-1].copy(), out)
+        sort_keys(unsorted, edges, keys)
     result = []
     for label in range(n_classes):
-        keys[edges[label] : edges[label + 1]].sort()
-        parts = [hits[d, begin[label] :][: counts[label, d]] for d in range(len(distances))]
-        order = np.argsort(parts[at])
-        chosen = real.rows[matched[begin[label] :][: counts[label, at]][order]]
-        result.append(
-            ClassHits(
-                int(begin[label + 1] - begin[label]),
-                keys[edges[label] : edges[label + 1]],
-                tuple(np.sort(part) for part in parts),
-                chosen,
-            )
-        )
+        first = int(begin[label])
+        parts = [hits[d, first : first + counts[label, d]] for d in range(len(distances))]
+        pairs = rows_of(parts[at]), real.rows[matched[first : first + counts[label, at]]]
+        best = tuple(np.sort(part) for part in parts)
+        own = keys[edges[label] : edges[label + 1]]
+        result.append(ClassHits(int(begin[label + 1]) - first, own, best, pairs, np.argsort(parts[at])))
     return result
 
 

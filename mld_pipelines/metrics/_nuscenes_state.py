@@ -10,7 +10,7 @@ import numpy as np
 from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.metrics._batches import check_batches
 from mld_pipelines.metrics._box_errors import box_errors
-from mld_pipelines.metrics._nuscenes_keys import check_rows, rows_of, shifted
+from mld_pipelines.metrics._nuscenes_keys import check_rows, shifted
 from mld_pipelines.metrics._nuscenes_match import match_classes
 
 if TYPE_CHECKING:
@@ -148,10 +148,14 @@ class NuScenesState:
         check_batches(detections, truths, n_classes=policy.n_classes)
         given = _check_attributes(attributes, (len(detections), len(truths)))
         at = policy.distances.index(policy.tp_distance)
-        classes = []
-        for own in match_classes(detections, truths, policy.n_classes, policy.distances, at):
-            errors = _errors(detections, truths, (rows_of(own.hits[at]), own.matched), policy, given)
-            classes.append(ClassState(own.truths, (own.keys,), own.hits, errors))
+        matched = match_classes(detections, truths, policy.n_classes, policy.distances, at)
+        rows = np.concatenate([own.matched for own in matched], axis=1)
+        errors = _errors(detections, truths, (rows[0], rows[1]), policy, given)
+        ends = np.cumsum([len(own.order) for own in matched])
+        classes = [
+            ClassState(own.truths, (own.keys,), own.hits, errors[:, end - len(own.order) + own.order])
+            for own, end in zip(matched, ends, strict=True)
+        ]
         known = bool(np.isfinite(truths.velocities).all(axis=1).any())
         return cls(policy, detections.frames, len(detections), attributes is not None, known, tuple(classes))
 
@@ -188,12 +192,22 @@ def _merged(one: ClassState, other: ClassState, rows: int, policy: NuScenesPolic
         runs = (np.sort(np.concatenate(runs), kind="stable"),)
     later = [shifted(keys, rows) for keys in other.hits]
     at = policy.distances.index(policy.tp_distance)
+    errors = np.concatenate((one.errors, other.errors), axis=1)
+    order = _merging(one.hits[at], later[at])
     # `stable` finds the two sorted runs and merges them
-    order = np.argsort(np.concatenate((one.hits[at], later[at])), kind="stable")
-    hits = tuple(np.sort(np.concatenate((a, b)), kind="stable") for a, b in zip(one.hits, later, strict=True))
-    return ClassState(
-        one.truths + other.truths, runs, hits, np.concatenate((one.errors, other.errors), axis=1)[:, order]
-    )
+    hits = tuple(np.sort(np.concatenate(both), kind="stable") for both in zip(one.hits, later, strict=True))
+    return ClassState(one.truths + other.truths, runs, hits, np.take(errors, order, axis=1))
+
+
+def _merging(one: NDArray[np.uint64], other: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Return the positions in two sorted runs, one behind the other, that sort them; no key is in both."""
+    place = np.searchsorted(one, other) + np.arange(len(other))
+    order = np.empty(len(one) + len(other), np.int64)
+    is_old = np.ones(len(order), np.bool_)
+    is_old[place] = False
+    order[place] = np.arange(len(one), len(order))
+    order[is_old] = np.arange(len(one))
+    return order
 
 
 def _errors(
