@@ -88,11 +88,12 @@ def load_population(lake: Lake, plan: EvaluationPlan, n_epoch: int | None) -> Po
         .collect()
     )
     newest = traced.sort("ingested_at").tail(1).row(0, named=True)
-    parts = [traced]
+    parts, unlike = [traced], tuple[str, ...]()
     if PRODUCTION in plan.datasets:
         weights, versions = newest["fingerprint"], plan.input_versions
         logged = labelled_production(lake, plan.model_key, fingerprint=weights, n_epoch=n_epoch, versions=versions)
-        parts.append(logged.select(traced.columns))
+        alike, unlike = _like_traced(logged.select(traced.columns), traced)
+        parts.append(alike)
     rows = pl.concat(parts)
     labelled = rows.filter(pl.col("label").is_not_null()).sort(_KEYS)
     if labelled.is_empty():
@@ -108,8 +109,34 @@ def load_population(lake: Lake, plan: EvaluationPlan, n_epoch: int | None) -> Po
         features=features,
         output_kind=newest["output_kind"] or "logits",
         feature_layer=newest["feature_layer"],
-        warnings=(*warnings, *feature_warnings, *duplicate_warnings(labelled)),
+        warnings=(*warnings, *unlike, *feature_warnings, *duplicate_warnings(labelled)),
     )
+
+
+def _like_traced(logged: pl.DataFrame, traced: pl.DataFrame) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """Return the labelled inferences that have what the traced inputs have, and a warning for the others.
+
+    One label out of range, or a Logger that found no features, must not decide what a whole result can say.
+    """
+    output = "logits" if not traced["logits"].null_count() else "probs"
+    outputs, features = widths(traced, output), widths(traced, "feature")
+    if len(outputs) != 1 or len(features) != 1 or outputs[0] is None:
+        return logged, ()
+    is_alike = (pl.col(output).list.len() == outputs[0]) & (pl.col("label") < outputs[0])
+    if features[0] is None:
+        logged = logged.with_columns(pl.lit(None, dtype=logged.schema["feature"]).alias("feature"))
+    else:
+        is_alike &= pl.col("feature").list.len() == features[0]
+    alike = logged.filter(is_alike)
+    if not (left := logged.height - alike.height):
+        return alike, ()
+    said = f"{left} labelled inferences were left out: outputs, features or labels are not like those that were traced."
+    wrong = logged["label"].filter(logged["label"] >= outputs[0])
+    if len(wrong):
+        said += (
+            f" {len(wrong)} labels are out of range (largest {wrong.to_numpy().max()}, classes 0 … {outputs[0] - 1})."
+        )
+    return alike, (said,)
 
 
 def load_model_facts(lake: Lake, model_key: str, fingerprint: str) -> ModelFacts:

@@ -153,7 +153,7 @@ def choose_inputs(input_ids: Sequence[str], *, n: int = MAX_INPUTS, seed: int) -
     if not len(input_ids):
         raise InvalidInputError("there are no inputs; nothing was chosen. Pass labelled inputs of the reference.")
     if isinstance(n, bool) or not isinstance(n, Integral) or n < 1:
-        raise InvalidInputError(f"{n!r} inputs are to be chosen; nothing was. Give a whole number from 1.")
+        raise InvalidInputError(f"{n!r} inputs are to be chosen; nothing was chosen. Give a whole number from 1.")
     if len(set(input_ids)) < len(input_ids):
         raise InvalidInputError(
             f"{len(input_ids) - len(set(input_ids))} input ids occur more than once; nothing was chosen. Give every "

@@ -11,7 +11,7 @@ import pytest
 
 from mld_pipelines.evaluation import estimate_units, evaluate, load_scorer
 from mld_pipelines.exceptions import InvalidInputError
-from tests.support.traced import MODEL, START, toy_outputs, write_trace
+from tests.support.traced import MODEL, START, toy_outputs, write_feedback, write_inferences, write_trace
 
 if TYPE_CHECKING:
     from mld_pipelines.diagnosis import WindowEstimate
@@ -145,3 +145,37 @@ def test_a_trace_without_a_usable_row_is_an_error_that_says_so(lake: Lake) -> No
         InvalidInputError, match="no traced row of 'toy@v1' can be evaluated: 70 traced rows were refused"
     ):
         traced(lake, 70, predictions(70, 2), logits=with_gaps(70, 2, 1))
+
+
+def labelled(lake: Lake, n: int, *, stream: str, label: int | None = None, **changes: object) -> None:
+    requests, truth = write_inferences(lake, n, stream=stream, **changes)  # type: ignore[arg-type]
+    labels = truth if label is None else np.full(n, label)
+    write_feedback(lake, requests, labels, at=START + timedelta(days=2), stream=f"labels of {stream}")
+
+
+def test_a_production_label_out_of_range_costs_its_own_inference_only(lake: Lake) -> None:
+    labelled(lake, 40, stream="right")
+    labelled(lake, 3, stream="wrong", label=77)
+    result = traced(lake, 200, predictions(200, 2))
+    assert result.units().filter(pl.col("dataset_type") == "production").collect().height == 40
+    (said,) = [text for text in result.row["warnings"] if "labelled inferences" in text]
+    assert said.startswith("3 labelled inferences were left out")
+    assert "3 labels are out of range (largest 77, classes 0 … 3)" in said
+
+
+def test_production_rows_without_features_do_not_cost_the_result_its_codes(lake: Lake) -> None:
+    labelled(lake, 40, stream="right")
+    labelled(lake, 10, stream="bare", features=False)
+    result = traced(lake, 200, predictions(200, 2))
+    assert result.row["codebook_ids"] != [None]
+    assert result.units().filter(pl.col("dataset_type") == "production").collect().height == 40
+    assert any(text.startswith("10 labelled inferences were left out") for text in result.row["warnings"])
+
+
+def test_production_rows_with_features_join_a_model_that_was_traced_without(lake: Lake) -> None:
+    labelled(lake, 40, stream="right")
+    result = traced(lake, 200, predictions(200, 2), features=False)
+    assert result.units().filter(pl.col("dataset_type") == "production").collect().height == 40
+    assert [text for text in result.row["warnings"] if "features" in text] == [
+        "the model was traced without features: no error codes, error probability from confidence."
+    ]  # fmt: skip

@@ -217,6 +217,7 @@ def write_inferences(
     result_name: str | None = None,
     noise: float = 1.0,
     requests: list[str] | None = None,
+    features: bool = True,
 ) -> tuple[list[str], np.ndarray]:
     """Commit logged inferences, one second apart; return their request ids and true labels."""
     truth, h, z = toy_outputs(n, seed=seed, noise=noise)
@@ -232,8 +233,9 @@ def write_inferences(
         pl.lit(1, dtype=pl.Int32).alias("batch_size"),
         pl.Series("prediction", z.argmax(axis=1), dtype=pl.Int64),
         vectors(z).alias("logits"),
-        vectors(h).alias("feature"),
     )
+    if features:
+        frame = frame.with_columns(vectors(h).alias("feature"))
     lake.commit_once(LANDING_INFERENCES, [Batch(stream, seq, frame)])
     return requests, truth
 
