@@ -79,7 +79,18 @@ class Det3dModel:
     @property
     def config(self) -> Any:
         """The test configuration of the first stage."""
-        return self.first.test_cfg
+        return getattr(self.first, "test_cfg", None)
+
+    @property
+    def grid(self) -> dict[str, list[float]] | None:
+        """Where the head's map lies: origin and extent of a cell, metres; None where the configuration does not say."""
+        stride, origin, size = (attribute(self.config, name) for name in ("out_size_factor", "pc_range", "voxel_size"))
+        if stride is None or origin is None or size is None or not hasattr(self.head, "num_classes"):
+            return None
+        return {
+            "origin": [float(one) for one in list(origin)[:2]],
+            "cell": [float(one) * float(stride) for one in list(size)[:2]],
+        }
 
     def number(self, path: str, fallback: float) -> float:
         """Return a number of the test configuration; of a list, the largest."""

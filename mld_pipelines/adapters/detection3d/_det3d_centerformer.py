@@ -15,11 +15,12 @@ from mld_pipelines.adapters.detection3d._contract import Settings3D, Tap
 from mld_pipelines.adapters.detection3d._det3d import Det3dModel, det3d_evidence
 from mld_pipelines.adapters.detection3d._families import Family
 from mld_pipelines.adapters.detection3d._native import detections, each_frame, natives
+from mld_pipelines.adapters.detection3d._openpcdet import plain_decoder
 from mld_pipelines.adapters.detection3d._openpcdet_center import joined
 from mld_pipelines.adapters.detection3d._peaks import at_cells
 from mld_pipelines.adapters.detection3d._rows import Features, Proposals, frame_of
 from mld_pipelines.adapters.detection3d._settings import first_found
-from mld_pipelines.adapters.detection3d._signals import attribute, mro_names
+from mld_pipelines.adapters.detection3d._signals import mro_names
 from mld_pipelines.compute import WorkerSpec
 
 if TYPE_CHECKING:
@@ -81,15 +82,15 @@ class CenterFormerAdapter:
 
     def decoder(self) -> WorkerSpec:
         """Return the decoder by name."""
-        config, head = self._detector.config, self._detector.head
-        stride = float(attribute(config, "out_size_factor"))
+        head, grid = self._detector.head, self._detector.grid
+        if grid is None:
+            return plain_decoder(self.convention, label_offset=0, sampled_from=None)
         factors = [float(one) for one in head.iou_factor] if getattr(head, "use_iou_loss", False) else None
         return WorkerSpec(
             f"{__name__}:CenterFormerDecoder",
             {
                 "convention": self.convention,
-                "origin": [float(one) for one in list(attribute(config, "pc_range"))[:2]],
-                "cell": [float(one) * stride for one in list(attribute(config, "voxel_size"))[:2]],
+                **grid,
                 "classes": [int(count) for count in head.num_classes],
                 "iou_factors": factors,
             },

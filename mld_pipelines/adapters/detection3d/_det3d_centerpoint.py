@@ -16,6 +16,7 @@ from mld_pipelines.adapters.detection3d._contract import Settings3D, Tap
 from mld_pipelines.adapters.detection3d._det3d import Det3dModel, det3d_evidence
 from mld_pipelines.adapters.detection3d._families import Family
 from mld_pipelines.adapters.detection3d._native import as_tensor, detections, each_frame, natives, segment
+from mld_pipelines.adapters.detection3d._openpcdet import plain_decoder
 from mld_pipelines.adapters.detection3d._openpcdet_center import joined
 from mld_pipelines.adapters.detection3d._peaks import at_cells, best_cells, sigmoid
 from mld_pipelines.adapters.detection3d._rows import Features, Proposals, frame_of
@@ -99,16 +100,15 @@ class CenterPointAdapter:
 
     def decoder(self) -> WorkerSpec:
         """Return the decoder by name."""
-        detector = self._detector
-        config, head = detector.config, detector.head
-        stride = float(attribute(config, "out_size_factor"))
+        detector, head, grid = self._detector, self._detector.head, self._detector.grid
+        if grid is None:
+            return plain_decoder(self.convention, label_offset=0, sampled_from="bbox_head.shared_conv")
         factors = [float(one) for one in head.iou_factor] if getattr(head, "use_iou_loss", False) else None
         return WorkerSpec(
             f"{__name__}:CenterPointDecoder",
             {
                 "convention": self.convention,
-                "origin": [float(one) for one in list(attribute(config, "pc_range"))[:2]],
-                "cell": [float(one) * stride for one in list(attribute(config, "voxel_size"))[:2]],
+                **grid,
                 "classes": [int(count) for count in head.num_classes],
                 "most": int(detector.number("nms.nms_pre_max_size", _DEFAULT_MOST)),
                 "iou_factors": factors,

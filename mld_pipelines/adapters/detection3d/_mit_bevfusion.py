@@ -15,11 +15,10 @@ from mld_pipelines.adapters.detection3d._families import Family
 from mld_pipelines.adapters.detection3d._mmdet3d_inputs import call_v0, point_frames
 from mld_pipelines.adapters.detection3d._mmdet3d_transfusion import TransFusionAdapter
 from mld_pipelines.adapters.detection3d._native import known_convention
-from mld_pipelines.adapters.detection3d._openpcdet import DetectionsDecoder
+from mld_pipelines.adapters.detection3d._openpcdet import plain_decoder
 from mld_pipelines.adapters.detection3d._sampling import sample_found
 from mld_pipelines.adapters.detection3d._settings import ABSENT, UNKNOWN, first_found, first_range
 from mld_pipelines.adapters.detection3d._signals import attribute, mro_names
-from mld_pipelines.compute import WorkerSpec
 from mld_pipelines.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     import torch
 
     from mld_pipelines.adapters.detection3d._contract import Tap
+    from mld_pipelines.compute import WorkerSpec
 
 __all__ = ["FAMILY", "MitBevFusionAdapter"]
 
@@ -109,8 +109,7 @@ class MitBevFusionAdapter(TransFusionAdapter):
         """Return the decoder by name."""
         if self._has_queries:
             return super().decoder()
-        module = DetectionsDecoder.__module__
-        return WorkerSpec(f"{module}:DetectionsDecoder", {"convention": self.convention, "label_offset": 0})
+        return plain_decoder(self.convention, label_offset=0)
 
     def _points_only(self, given: Mapping[str, Any]) -> Call:
         if attribute(self._model, "encoders.camera") is not None:

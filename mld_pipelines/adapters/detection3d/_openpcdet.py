@@ -15,7 +15,7 @@ import numpy as np
 
 from mld_pipelines.adapters.detection3d._contract import Call, Setting, Settings3D
 from mld_pipelines.adapters.detection3d._families import Family
-from mld_pipelines.adapters.detection3d._native import detections, each_frame, known_convention, ragged
+from mld_pipelines.adapters.detection3d._native import detections, each_frame, known_convention, ragged, segment
 from mld_pipelines.adapters.detection3d._rows import Features, frame_of
 from mld_pipelines.adapters.detection3d._settings import first_found, first_range
 from mld_pipelines.adapters.detection3d._signals import attribute, mro_names
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from mld_pipelines.adapters.detection3d._contract import Frame3D, Raw, Tap
 
-__all__ = ["FAMILY", "LABEL_OFFSET", "OpenPCDetAdapter", "head_names", "openpcdet_evidence"]
+__all__ = ["FAMILY", "LABEL_OFFSET", "OpenPCDetAdapter", "head_names", "openpcdet_evidence", "plain_decoder"]
 
 LABEL_OFFSET = -1
 """`pred_labels` count from 1; the SDK's truths count from 0."""
@@ -160,26 +160,39 @@ class OpenPCDetAdapter:
 
     def decoder(self) -> WorkerSpec:
         """Return the decoder by name."""
-        return WorkerSpec(f"{__name__}:DetectionsDecoder", {"convention": self.convention})
+        return plain_decoder(self.convention)
+
+
+def plain_decoder(convention: str, *, label_offset: int = LABEL_OFFSET, sampled_from: str | None = None) -> WorkerSpec:
+    """Return the decoder of detections alone, for heads that lack what the decoding of their rows needs."""
+    params = {"convention": convention, "label_offset": label_offset, "sampled_from": sampled_from}
+    return WorkerSpec(f"{__name__}:DetectionsDecoder", params)
 
 
 class DetectionsDecoder:
-    """Decoder of detections alone: no row of a head, no feature.
+    """Decoder of detections alone: no row of a head, features only if they were sampled.
 
     Args:
         convention: Of the boxes.
         label_offset: Added to labels.
+        sampled_from: Module path of the map that was sampled.
     """
 
-    def __init__(self, *, convention: str, label_offset: int = LABEL_OFFSET) -> None:
+    def __init__(self, *, convention: str, label_offset: int = LABEL_OFFSET, sampled_from: str | None = None) -> None:
         self._convention = convention
         self._label_offset = label_offset
+        self._sampled_from = sampled_from
 
     def __call__(self, raw: Raw) -> list[Frame3D]:
         """Return one frame per frame of the call."""
         return [
             frame_of(
-                detections(raw, frame, convention=self._convention, label_offset=self._label_offset), None, Features()
+                detections(raw, frame, convention=self._convention, label_offset=self._label_offset),
+                None,
+                Features(
+                    sampled=raw["sampled"][segment(raw["offsets"], frame)] if "sampled" in raw else None,
+                    sampled_from=self._sampled_from,
+                ),
             )
             for frame in each_frame(raw)
         ]

@@ -19,6 +19,7 @@ from mld_pipelines.adapters.detection3d._openpcdet import (
     OpenPCDetAdapter,
     head_names,
     openpcdet_evidence,
+    plain_decoder,
 )
 from mld_pipelines.adapters.detection3d._peaks import at_cells, best_pairs, sigmoid
 from mld_pipelines.adapters.detection3d._rows import Features, Proposals, frame_of
@@ -38,6 +39,7 @@ __all__ = ["FAMILY", "CenterAdapter", "joined", "rectified", "task_classes"]
 
 _MAP = "dense_head.shared_conv"
 _MAPS = ("hm", "center", "center_z", "dim", "rot", "vel", "iou")
+_NEEDED = ("voxel_size", "feature_map_stride", "class_id_mapping_each_head")
 _DEFAULT_MOST = 500
 """`MAX_OBJ_PER_SAMPLE` of the published configurations."""
 
@@ -75,8 +77,9 @@ class CenterAdapter(OpenPCDetAdapter):
 
     def decoder(self) -> WorkerSpec:
         """Return the decoder by name."""
-        head = self.model.dense_head
-        pc_range = self.pc_range.value or [float(one) for one in head.point_cloud_range]
+        head, pc_range = self.model.dense_head, self.pc_range.value
+        if pc_range is None or not all(attribute(head, name) is not None for name in _NEEDED):
+            return plain_decoder(self.convention, sampled_from=_MAP)
         return WorkerSpec(
             f"{__name__}:CenterDecoder",
             {

@@ -14,7 +14,13 @@ import numpy as np
 from mld_pipelines.adapters.detection3d._contract import Settings3D, Tap
 from mld_pipelines.adapters.detection3d._families import Family
 from mld_pipelines.adapters.detection3d._native import as_tensor, detections, each_frame, segment
-from mld_pipelines.adapters.detection3d._openpcdet import LABEL_OFFSET, OpenPCDetAdapter, head_names, openpcdet_evidence
+from mld_pipelines.adapters.detection3d._openpcdet import (
+    LABEL_OFFSET,
+    OpenPCDetAdapter,
+    head_names,
+    openpcdet_evidence,
+    plain_decoder,
+)
 from mld_pipelines.adapters.detection3d._rows import Features, Proposals, frame_of
 from mld_pipelines.adapters.detection3d._sampling import sample_found
 from mld_pipelines.adapters.detection3d._settings import ABSENT, first_found
@@ -33,6 +39,7 @@ __all__ = ["FAMILY", "TransFusionAdapter"]
 
 _FEATURE = "dense_head.prediction_head"
 _MAPS = ("heatmap", "center", "height", "dim", "rot", "vel")
+_NEEDED = ("voxel_size", "feature_map_stride")
 
 
 class TransFusionAdapter(OpenPCDetAdapter):
@@ -80,13 +87,15 @@ class TransFusionAdapter(OpenPCDetAdapter):
 
     def decoder(self) -> WorkerSpec:
         """Return the decoder by name."""
-        head = self.model.dense_head
+        head, pc_range = self.model.dense_head, self.pc_range.value
+        if pc_range is None or not all(attribute(head, name) is not None for name in _NEEDED):
+            return plain_decoder(self.convention, sampled_from="backbone_2d")
         stride = float(head.feature_map_stride)
         return WorkerSpec(
             f"{__name__}:TransFusionDecoder",
             {
                 "convention": self.convention,
-                "origin": [float(one) for one in list(head.point_cloud_range)[:2]],
+                "origin": [float(one) for one in pc_range[:2]],
                 "cell": [float(one) * stride for one in list(head.voxel_size)[:2]],
                 "kernel": int(getattr(head, "nms_kernel_size", 3)),
                 "dataset": str(getattr(head, "dataset_name", "")),

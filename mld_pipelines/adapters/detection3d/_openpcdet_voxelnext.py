@@ -13,7 +13,13 @@ import numpy as np
 
 from mld_pipelines.adapters.detection3d._families import Family
 from mld_pipelines.adapters.detection3d._native import as_tensor, detections, each_frame, natives
-from mld_pipelines.adapters.detection3d._openpcdet import LABEL_OFFSET, OpenPCDetAdapter, head_names, openpcdet_evidence
+from mld_pipelines.adapters.detection3d._openpcdet import (
+    LABEL_OFFSET,
+    OpenPCDetAdapter,
+    head_names,
+    openpcdet_evidence,
+    plain_decoder,
+)
 from mld_pipelines.adapters.detection3d._openpcdet_center import joined, rectified, task_classes
 from mld_pipelines.adapters.detection3d._peaks import best_pairs, sigmoid
 from mld_pipelines.adapters.detection3d._rows import Features, Proposals, frame_of
@@ -34,6 +40,7 @@ _MAPS = ("hm", "center", "center_z", "dim", "rot", "vel", "iou")
 _FEATURE = "backbone_3d"
 """`encoded_spconv_tensor`, the head's input, is the output of this module."""
 
+_NEEDED = ("voxel_size", "feature_map_stride", "class_id_mapping_each_head")
 _DEFAULT_MOST = 500
 
 
@@ -69,14 +76,16 @@ class VoxelNextAdapter(OpenPCDetAdapter):
 
     def decoder(self) -> WorkerSpec:
         """Return the decoder by name."""
-        head = self.model.dense_head
+        head, pc_range = self.model.dense_head, self.pc_range.value
+        if pc_range is None or not all(attribute(head, name) is not None for name in _NEEDED):
+            return plain_decoder(self.convention)
         rectifier = getattr(head, "rectifier", None) if getattr(head, "iou_branch", False) else None
         stride = float(head.feature_map_stride)
         return WorkerSpec(
             f"{__name__}:VoxelNextDecoder",
             {
                 "convention": self.convention,
-                "origin": [float(one) for one in list(head.point_cloud_range)[:2]],
+                "origin": [float(one) for one in pc_range[:2]],
                 "cell": [float(one) * stride for one in list(head.voxel_size)[:2]],
                 "tasks": task_classes(head),
                 "most": int(attribute(head, "model_cfg.POST_PROCESSING.MAX_OBJ_PER_SAMPLE") or _DEFAULT_MOST),

@@ -22,6 +22,7 @@ from mld_pipelines.adapters.detection3d._native import (
     ragged,
     segment,
 )
+from mld_pipelines.adapters.detection3d._openpcdet import plain_decoder
 from mld_pipelines.adapters.detection3d._peaks import sigmoid
 from mld_pipelines.adapters.detection3d._rows import Features, Proposals, frame_of
 from mld_pipelines.adapters.detection3d._sampling import sample_found
@@ -106,6 +107,8 @@ class ZhulfAdapter:
     def decoder(self) -> WorkerSpec:
         """Return the decoder by name."""
         anchors = attribute(self._model, "anchors_generator")
+        if not all(attribute(anchors, name) is not None for name in ("ranges", "sizes", "rotations")):
+            return plain_decoder(self.convention, label_offset=0, sampled_from="neck")
         return WorkerSpec(
             f"{__name__}:ZhulfDecoder",
             {

@@ -348,3 +348,30 @@ def test_points_alone_do_not_do_for_cameras():
 def test_bevdets_range_is_the_view_transformers():
     area = recognise(live(bev.BEVDet)).settings.pc_range
     assert (area.value, area.source) == (tuple(bev.RANGE), "model:img_view_transformer.grid_config")
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "missing"),
+    [
+        (pcdet.CenterPoint, "dense_head", "voxel_size"),
+        (pcdet.VoxelNeXt, "dense_head", "class_id_mapping_each_head"),
+        (pcdet.TransFusion, "dense_head", "feature_map_stride"),
+        (bev.PointPillars, "", "anchors_generator"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_a_head_without_what_decoding_needs_is_recorded_by_its_detections(kind, path, missing):
+    model = live(kind)
+    delattr(model.get_submodule(path), missing) if kind is not bev.PointPillars else setattr(model, missing, None)
+    if kind is bev.PointPillars:
+        model._frame = lambda *_: {"lidar_bboxes": np.ones((1, 7)), "labels": np.zeros(1), "scores": np.ones(1)}
+    elif kind is not pcdet.TransFusion and missing != "voxel_size":
+        model.dense_head.frame = lambda *_: {
+            "pred_boxes": torch.ones(1, 7),
+            "pred_scores": torch.ones(1),
+            "pred_labels": torch.ones(1),
+        }
+    _, frames = decoded(recognise(model), [cloud()])
+    assert len(frames[0].scores) >= 1
+    assert frames[0].candidates is None
+    assert frames[0].feature_source is None or frames[0].feature_source.startswith("sampled:")
