@@ -136,6 +136,26 @@ class CenterPoint(Base3DDetector):
         return self.pts_bbox_head.predict(self.pts_bbox_head([self.features(points)]))
 
 
+class PartA2(VoxelNet):
+    """Two stages: a RoI head scores and moves what the anchors proposed."""
+
+    def __init__(self, version="v1"):
+        super().__init__(version)
+        self.neck = nn.Conv2d(CHANNELS, 5, 1)
+        self.rpn_head = self._modules.pop("bbox_head")
+        self.roi_head = nn.Module()
+        self.test_cfg = Config(rpn=Config(score_thr=0.0), rcnn=Config(score_thr=0.15, nms_thr=0.1))
+
+    def features(self, points):
+        maps = super().features(points)
+        self.neck(maps)
+        return maps
+
+    def detections(self, points):
+        found = self.rpn_head.predict(self.rpn_head([self.features(points)]))
+        return [(boxes_of(self.version, boxes.tensor + 0.1), 0.9 * scores, labels) for boxes, scores, labels in found]
+
+
 class _Generator:
     """Anchors of every cell: two sizes, two headings, (1, rows, columns, sizes, headings, 7)."""
 

@@ -21,6 +21,7 @@ __all__ = ["Build", "Family", "families"]
 _MODULES: tuple[str, ...] = (
     "_mmdet3d_anchor",
     "_mmdet3d_center",
+    "_mmdet3d_plain",
     "_mmdet3d_query",
     "_mmdet3d_transfusion",
     "_bev_queries",

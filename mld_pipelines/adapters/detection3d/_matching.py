@@ -42,7 +42,18 @@ def nearest_candidates(
         candidate_scores: (M,).
         candidate_labels: (M,).
     """
-    order, low, high = _windows(scores, labels, candidate_scores, candidate_labels)
+    with np.errstate(invalid="ignore"):  # candidates may be infinite or NaN; none is near
+        return _found(boxes, candidate_boxes, *_windows(scores, labels, candidate_scores, candidate_labels))
+
+
+def _found(
+    boxes: NDArray[np.float64],
+    candidate_boxes: NDArray[np.float64],
+    order: NDArray[np.int64],
+    low: NDArray[np.int64],
+    high: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """Return the nearest candidates, some detections at a time."""
     found = np.full(len(boxes), -1, dtype=np.int64)
     ends = np.cumsum(high - low)
     start = 0
@@ -63,7 +74,8 @@ def _windows(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Return candidates by (label, score), and per detection the part of them with its label and its score."""
     both = np.concatenate([scores, candidate_scores]).astype(np.float64)
-    lowest, reach = (float(both.min()), 2.0 + 2.0 * float(np.ptp(both))) if len(both) else (0.0, 1.0)
+    finite = both[np.isfinite(both)]
+    lowest, reach = (float(finite.min()), 2.0 + 2.0 * float(np.ptp(finite))) if len(finite) else (0.0, 1.0)
     keys = candidate_labels * reach + (candidate_scores.astype(np.float64) - lowest)
     wanted = labels * reach + (scores.astype(np.float64) - lowest)
     order = np.argsort(keys, kind="stable")

@@ -211,6 +211,10 @@ class AnchorDecoder:
 
     def _decoded(self, raw: Raw, part: slice) -> NDArray[np.float32]:
         """Return the boxes of rows in the model's own convention."""
+        with np.errstate(over="ignore", invalid="ignore"):  # logarithms of sizes that never mean a box
+            return self._regressed(raw, part)
+
+    def _regressed(self, raw: Raw, part: slice) -> NDArray[np.float32]:
         anchors, deltas = raw["row_anchors"][part].astype(np.float32), raw["row_deltas"][part].astype(np.float32)
         sizes = np.exp(deltas[:, 3:6]) * anchors[:, 3:6]
         diagonal = np.sqrt(anchors[:, 4:5] ** 2 + anchors[:, 3:4] ** 2)
@@ -240,7 +244,8 @@ def _softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _matches(model: Any) -> tuple[str, ...] | None:
-    return mmdet3d_evidence(model, _HEADS)
+    """Accept one-stage detectors: a RoI head behind the anchors has the last word on boxes and scores."""
+    return None if getattr(model, "roi_head", None) is not None else mmdet3d_evidence(model, _HEADS)
 
 
 FAMILY = Family(

@@ -230,7 +230,8 @@ class CenterDecoder:
         shift = raw["row_reg"][part].astype(np.float32) if "row_reg" in raw else np.float32(0.5)
         centre = (corner + shift) * self._factor * self._cell + self._origin
         sizes = raw["row_dim"][part].astype(np.float32)
-        sizes = np.exp(sizes) if self._is_log else sizes
+        with np.errstate(over="ignore"):  # logarithms of sizes that never mean a box
+            sizes = np.exp(sizes) if self._is_log else sizes
         rotation = raw["row_rot"][part].astype(np.float32)
         yaw = np.arctan2(rotation[:, :1], rotation[:, 1:2])
         bottom = raw["row_height"][part].astype(np.float32) - sizes[:, 2:3] * np.float32(0.5)

@@ -176,7 +176,8 @@ class QueryDecoder:
     def _decoded(self, values: NDArray[np.float32], *, is_turned: bool) -> NDArray[np.float32]:
         """Return boxes in the model's own convention, bottom centre."""
         x, y, z, first, second, height = (values[:, place] for place in self._layout)
-        sizes = np.exp(np.stack([first, second, height], axis=1))
+        with np.errstate(over="ignore"):  # logarithms of sizes that never mean a box
+            sizes = np.exp(np.stack([first, second, height], axis=1))
         yaw = np.arctan2(values[:, 6], values[:, 7])
         yaw = -yaw - np.float32(np.pi / 2) if is_turned else yaw
         where = np.stack([x, y, z - sizes[:, 2] / 2], axis=1)

@@ -375,3 +375,41 @@ def test_that_features_are_not_exact_is_said_once(points, caplog, monkeypatch):
         decode(adapter, {**raw, "row_deltas": raw["row_deltas"] + np.float32(0.01)})
     assert len(caplog.messages) == 1
     assert "bbox_head.conv_cls" in caplog.messages[0]
+
+
+@pytest.mark.parametrize("version", ["v1", "v0"])
+def test_a_second_stage_is_recorded_by_what_it_returns(version, points):
+    model = stubs.lively(stubs.PartA2(version))
+    adapter, frames = check_contract(model, points, family="mmdet3d", frames=2)
+    for frame, (boxes, scores, _) in zip(frames, returned(model, points), strict=True):
+        np.testing.assert_array_equal(frame.scores, scores)
+        np.testing.assert_array_equal(frame.boxes[:, :2], boxes[:, :2])
+        assert frame.features.shape == (len(scores), 5)
+        assert frame.feature_source == "sampled:neck"
+        assert (frame.candidate_index == -1).all()
+    assert adapter.settings.score_thresh.source == "model:test_cfg.rcnn.score_thr"
+    assert adapter.settings.iou_thresh.value == 0.1
+
+
+@pytest.mark.parametrize(("name", "layer"), [("pointpillars", "conv_reg"), ("petr", "reg_branches")])
+def test_proposals_of_infinite_size_are_no_candidates_and_no_warning(name, layer, points):
+    """float32 overflows where a size's logarithm passes 88; such rows score low in trained models."""
+    model = stubs.lively(MODELS[name]())
+    head = getattr(model, "bbox_head", None) or model.pts_bbox_head
+    regressor = getattr(head, layer)[-1] if layer == "reg_branches" else getattr(head, layer)
+    with torch.no_grad():
+        regressor.bias[3] += 1e4
+    _, _, frames = seen(model, points)
+    for frame in frames:
+        assert frame.candidates is None or np.isfinite(frame.candidates.boxes).all()
+
+
+def test_a_half_precision_head_is_recorded_with_sampled_features(points, caplog, monkeypatch):
+    monkeypatch.setattr("mld_pipelines.adapters.detection3d._rows._told", set())
+    model = stubs.lively(stubs.VoxelNet())
+    exact = model.bbox_head.predict
+    model.bbox_head.predict = lambda outputs: exact(tuple([one.half().float() for one in level] for level in outputs))
+    _, _, frames = seen(model, points)
+    assert all(frame.feature_source == "sampled:bbox_head.conv_cls" for frame in frames)
+    assert all(frame.class_scores is None for frame in frames)
+    assert len(caplog.messages) == 1
