@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from mld_pipelines.cli import (
     _evaluate,
     _ingest,
@@ -25,6 +29,26 @@ app = group(
     "Debug machine-learning models: trace, evaluate, estimate errors without labels, monitor.\n\n"
     "Exit status: 0 done, 1 failed, 2 usage, 3 not found, 4 nothing to do, 5 not set up, 6 a check failed."
 )
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        typer.echo(f"mld-pipelines {version('mld-pipelines')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
 for part in (_setup, _up, _evaluate):
     part.add_to(app)
 for name, part in (

@@ -32,7 +32,7 @@ _BATCH = 10_000
 
 @command(app, "import")
 def import_labels(
-    file: Annotated[str, typer.Argument(help="CSV, Parquet, or JSON lines with one label per request.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="CSV, Parquet or JSON lines, one label per request.")],
     *,
     request_id_column: Annotated[str, typer.Option(help="Column of the request ids.")] = "request_id",
     label_column: Annotated[str, typer.Option(help="Column of the true class indices.")] = "label",

@@ -21,7 +21,7 @@ app = group("Register the models and datasets that `mld trace run` can build aga
 
 @command(app, "register")
 def register(
-    name: Annotated[str, typer.Argument(help="Name of the registration.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the registration.")],
     factory: Annotated[str, typer.Argument(metavar="MODULE:FUNCTION", help="Returns the model, or the dataset.")],
     *,
     dataset: Annotated[bool, typer.Option("--dataset", help="The factory makes a dataset, not a model.")] = False,

@@ -51,7 +51,8 @@ def show(model: ModelKey, *, days: Annotated[int, typer.Option(min=1, help="Newe
     current = current_result(lake, model)
     data = {"model_key": model, "current_result": current, "days": windows, "alerts": alerts}
     seen = _through(windows, [*list_results(lake, model)["result_name"], current])
-    text: list[Any] = [table_of(seen.select(_SHOWN)) if seen.height else f"nothing monitored for {model} yet"]
+    nothing = f"nothing monitored for {model} yet; `mld up` does it"
+    text: list[Any] = [table_of(seen.select(_SHOWN)) if seen.height else nothing]
     return Answer(data, (*text, *_open_alerts(alerts, current)))
 
 

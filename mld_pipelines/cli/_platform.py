@@ -257,7 +257,8 @@ def _free_port(port: int) -> int:
         try:
             probe.bind((LOOPBACK, port))
         except (OSError, OverflowError) as error:
-            raise ConfigurationError(f"port {port} cannot be used: {error}. Choose another with --port.") from error
+            reason = str(error).rstrip(".")
+            raise ConfigurationError(f"port {port} cannot be used: {reason}. Choose another with --port.") from error
         return int(probe.getsockname()[1])
 
 

@@ -24,9 +24,7 @@ app = group("Judge tables by the rules that their declarations state.")
 
 @command(app, "run")
 def run(
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="[TABLE]...", help="Default: every table there is.")
-    ] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="TABLE", help="Default: every table there is.")] = None,
     *,
     store: Annotated[bool, typer.Option(help="Keep the outcomes in ops/quality.")] = True,
 ) -> Answer:

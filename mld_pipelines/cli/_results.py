@@ -27,7 +27,7 @@ _ISSUES_SHOWN = 10
 
 @command(app, "list")
 def list_stored(
-    model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Only results of this NAME@VERSION.")] = None,
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="Only results of this NAME@VERSION.")] = None,
 ) -> Answer:
     """List results, oldest first; the current one of each model is marked."""
     import polars as pl

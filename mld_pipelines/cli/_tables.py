@@ -23,7 +23,7 @@ __all__ = ["app"]
 app = group("Look into the lake's tables and maintain them.")
 
 TableName = Annotated[str, typer.Argument(metavar="TABLE", help="Name as in the catalogue, e.g. traces/inputs.")]
-SomeTables = Annotated[list[str] | None, typer.Argument(metavar="[TABLE]...", help="Default: every table that exists.")]
+SomeTables = Annotated[list[str] | None, typer.Argument(metavar="TABLE", help="Default: every table that exists.")]
 
 
 @command(app, "list")

@@ -31,9 +31,12 @@ _REPORTED = (
 
 @command(app, "run")
 def run(
-    model: Annotated[str, typer.Argument(help="Name of a registered model.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of a registered model.")],
     dataset: Annotated[
-        str | None, typer.Argument(help="Registered dataset, or a folder: kitti:/path?split=val, nuscenes:/path.")
+        str | None,
+        typer.Argument(
+            metavar="DATASET", help="Registered dataset, or a folder: kitti:/path?split=val, nuscenes:/path."
+        ),
     ] = None,
     *,
     dataset_option: Annotated[str | None, typer.Option("--dataset", help="The dataset, given as an option.")] = None,

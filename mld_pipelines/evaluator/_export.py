@@ -81,7 +81,8 @@ def export_files(
     existing = [file for file in writers if file.exists() or file.is_symlink()]
     if existing and not overwrite:
         raise ExportError(
-            f"{existing[0]} exists already; nothing was written. Choose another path, or pass overwrite=True."
+            f"{existing[0]} exists already; nothing was written. Choose another path, or pass overwrite=True "
+            "(`--overwrite`)."
         )
     for file, write in writers.items():
         _replace(file, write())
@@ -99,7 +100,8 @@ def _kind(target: Path, wanted: str | None) -> tuple[str, bool]:
         raise InvalidInputError(f"{target.name!r} is named like {by_suffix}, but the format asked for is {wanted!r}.")
     if by_suffix is None and suffix and wanted is None:
         raise InvalidInputError(
-            f"{target.name!r} names no format; use one of {', '.join(_SUFFIXES)}, a folder, or pass format=."
+            f"{target.name!r} names no format; use one of {', '.join(_SUFFIXES)}, a folder, or pass format= "
+            "(`--format`)."
         )
     return by_suffix or wanted or "parquet", by_suffix is None
 

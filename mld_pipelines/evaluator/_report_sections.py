@@ -83,10 +83,11 @@ def _tiles(value: dict[str, dict[str, Any]], facts: ReportFacts) -> list[Markup]
     accuracy, ranking = value.get("accuracy", {}), value.get("error_proba_auroc", {})
     covered, bad = (sum(value.get(name, {}).get("value") or 0.0 for name in names) for names in (_COVERED, _BAD))
     bad_codes = facts.issues.filter(pl.col("category").is_in(["hotspot", "critical_hotspot"])).height
+    noun = "code" if bad_codes == 1 else "codes"
     return [
         tile("Accuracy", percent(accuracy.get("value")), range_of(accuracy.get("low"), accuracy.get("high"))),
         tile("Units in covered codes", percent(covered), "stable or operational"),
-        tile("Units in hotspots", percent(bad), f"{bad_codes} codes, hotspot or critical"),
+        tile("Units in hotspots", percent(bad), f"{bad_codes} {noun}, hotspot or critical"),
         tile("Errors ranked, AUROC", figure_number(ranking.get("value")), "by error probability, cross-fitted"),
     ]
 

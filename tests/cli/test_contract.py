@@ -49,6 +49,18 @@ def test_the_tree_holds_the_documented_commands(tree):
     assert set(tree) == set(COMMANDS)
 
 
+def test_usage_lines_name_arguments_in_capitals_without_brackets_of_their_own(tree):
+    named = [p.metavar for command in tree.values() for p in command.params if p.param_type_name == "argument"]
+    assert named
+    assert [name for name in named if name is None or name != name.upper() or "[" in name] == []
+
+
+def test_the_version_is_told(mld):
+    from importlib.metadata import version
+
+    assert mld("--version").stdout == f"mld-pipelines {version('mld-pipelines')}\n"
+
+
 def test_every_command_takes_json(tree):
     without = [path for path, command in tree.items() if not any("--json" in p.opts for p in command.params)]
     assert without == []
