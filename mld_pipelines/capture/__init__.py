@@ -27,7 +27,8 @@ from mld_pipelines.capture._forks import can_use_frames, renewed_in_children
 from mld_pipelines.capture._host import host_copies
 from mld_pipelines.capture._labels import class_labels
 from mld_pipelines.capture._metadata import metadata_rows
-from mld_pipelines.capture._model_row import is_described, model_row
+from mld_pipelines.capture._model_row import detector_row, is_described, model_row
+from mld_pipelines.capture._points import check_points
 from mld_pipelines.capture._recorder import Overflow, Recorder, is_strict
 from mld_pipelines.capture._replay import SpooledStream, replay, spooled_streams
 from mld_pipelines.capture._segment import CorruptSegmentError, Segment, decode, encode
@@ -36,7 +37,7 @@ from mld_pipelines.capture._spool import Spool
 from mld_pipelines.capture._stats import Stats
 from mld_pipelines.capture._stream import Stream, microseconds
 from mld_pipelines.capture._stress_calls import StressCall, StressEncoder
-from mld_pipelines.capture._truths3d import suspected_order, true_boxes
+from mld_pipelines.capture._truths3d import check_true_labels, count_classes, suspected_order, true_boxes
 
 __all__ = [
     "CallContext",
@@ -66,9 +67,13 @@ __all__ = [
     "TraceCall",
     "TraceEncoder",
     "can_use_frames",
+    "check_points",
+    "check_true_labels",
     "class_labels",
     "commit_spool",
+    "count_classes",
     "decode",
+    "detector_row",
     "encode",
     "float_array",
     "frame_columns",

@@ -313,6 +313,7 @@ def float_array(tensor: Any) -> NDArray[np.float32]:
 
 
 def event_columns(calls: list[InferenceCall], lengths: list[int]) -> Columns:
+    """Return when and how calls of so many rows each happened."""
     now = microseconds()
     stated = np.array([call.at // 1000 for call in calls], np.int64)
     skewed = stated > now + _MAX_SKEW_US
@@ -333,6 +334,7 @@ def generated_request_ids(prefix: str, number: int, rows: int) -> list[str]:
 
 
 def request_ids(call: InferenceCall) -> list[str]:
+    """Return the ids of a call's rows: the caller's where they can be used, else generated ones."""
     if call.request_ids is None:
         return generated_request_ids(call.context.stream_id, call.number, call.rows)
     try:
@@ -343,6 +345,7 @@ def request_ids(call: InferenceCall) -> list[str]:
 
 
 def lenient_metadata(call: InferenceCall) -> list[str | None] | None:
+    """Return the metadata of a call's rows, or None, with a warning, where it cannot be read."""
     try:
         return metadata_rows(call.metadata, call.rows)
     except (InvalidInputError, TypeError, ValueError) as error:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mld_pipelines.adapters import export_head, unwrap
+from mld_pipelines.adapters import export_head
 from mld_pipelines.capture._forks import can_use_frames
 from mld_pipelines.capture._sink import EmbeddedSink
 from mld_pipelines.capture._stream import microseconds
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
     from mld_pipelines.adapters import Head
     from mld_pipelines.capture._calls import Identity
-    from mld_pipelines.capture._columns import Columns
+    from mld_pipelines.capture._columns import Columns, Lists
     from mld_pipelines.capture._sink import Sink
 
-__all__ = ["is_described", "model_row"]
+__all__ = ["detector_row", "is_described", "model_row"]
 
 
 def model_row(
     identity: Identity,
-    model: Any,
     *,
+    architecture: str,
     fingerprint: str,
     output_kind: str | None,
     feature_layer: str | None,
@@ -36,7 +36,7 @@ def model_row(
 
     Args:
         identity: Names of the model.
-        model: The model, wrapped or not.
+        architecture: Class name of the model.
         fingerprint: Hash of the weights.
         output_kind: What the model returns; None for a detector.
         feature_layer: Module path whose input or output is the feature.
@@ -49,7 +49,7 @@ def model_row(
         "model_key": identity.key,
         "fingerprint": fingerprint,
         "task": identity.task,
-        "architecture": type(unwrap(model)).__name__,
+        "architecture": architecture,
         "output_kind": output_kind,
         "feature_layer": feature_layer,
         "feature_dim": feature_dim,
@@ -58,6 +58,41 @@ def model_row(
         "first_seen": microseconds(),
         "head": export_head(head),
     }
+
+
+def detector_row(
+    identity: Identity, columns: Columns, *, architecture: str, class_names: Sequence[str] | None = None
+) -> Columns | None:
+    """Return the columns of the model row behind some frames of a detector; None if nothing was found in them.
+
+    Args:
+        identity: Names of the model.
+        columns: Of the frames, see `frame_columns`, with `fingerprint`.
+        architecture: Class name of the model.
+        class_names: Names of its classes by index.
+    """
+    labels: Lists = columns["labels"]
+    boxes = len(labels.values)
+    if not boxes:
+        return None
+    seen = _width(columns.get("class_scores"), boxes) or int(labels.values.max()) + 1
+    return model_row(
+        identity,
+        architecture=architecture,
+        fingerprint=columns["fingerprint"],
+        output_kind=None,
+        feature_layer=next((one for one in columns["feature_layer"] if one is not None), None),
+        feature_dim=_width(columns.get("features"), boxes),
+        n_classes=len(class_names) if class_names else seen,
+        class_names=class_names,
+    )
+
+
+def _width(values: Lists | None, boxes: int) -> int | None:
+    """Return the numbers per box; None where some boxes have none."""
+    if values is None or not len(values.values) or len(values.values) % boxes:
+        return None
+    return len(values.values) // boxes
 
 
 def is_described(sink: Sink, identity: Identity, fingerprint: str) -> bool:

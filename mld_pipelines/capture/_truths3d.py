@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.records import Truths3D
 
-__all__ = ["suspected_order", "true_boxes"]
+if TYPE_CHECKING:
+    from mld_pipelines.adapters.detection3d import Frame3D
+
+__all__ = ["check_true_labels", "count_classes", "suspected_order", "true_boxes"]
 
 _log = logging.getLogger("mld_pipelines.capture")
 
@@ -61,6 +64,29 @@ def suspected_order(truths: Truths3D) -> str | None:
         f"{share:.0%} of {len(truths)} true boxes are wider than long (median w {np.median(width):.2f} m, l "
         f"{np.median(length):.2f} m): is their order [cx, cy, cz, w, l, h, yaw]?"
     )
+
+
+def count_classes(frames: Sequence[Frame3D]) -> int | None:
+    """Return the number of classes of a detector, from the first frame whose class scores tell it."""
+    for frame in frames:
+        if frame.class_scores is not None and len(frame.class_scores):
+            columns = int(frame.class_scores.shape[1])
+            return columns if frame.class_space == "sigmoid" else columns - 1  # the others have a background too
+    return None
+
+
+def check_true_labels(truths: Truths3D, frames: Sequence[Frame3D], *, class_names: Sequence[str] | None = None) -> None:
+    """Refuse targets that name a class the detector does not have.
+
+    Raises:
+        InvalidInputError: A label is too high.
+    """
+    known = len(class_names) if class_names else count_classes(frames)
+    if known is not None and len(truths) and int(truths.labels.max()) >= known:
+        raise InvalidInputError(
+            f"label {int(truths.labels.max())} is out of range: the model has {known} classes (0 … {known - 1}). "
+            "This batch was not recorded."
+        )
 
 
 def _frames(targets: Any, n: int) -> list[Mapping[str, Any]]:

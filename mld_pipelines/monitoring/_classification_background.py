@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mld_pipelines.adapters import pooled
+from mld_pipelines.adapters import pooled, unwrap
 from mld_pipelines.capture import float_array, model_row
 from mld_pipelines.monitoring._background import Background
 
@@ -69,7 +69,7 @@ class ClassificationBackground(Background):
             self._say_without_features()
         return model_row(
             self._identity,
-            self._probe.model,
+            architecture=type(unwrap(self._probe.model)).__name__,
             fingerprint=columns["fingerprint"],
             output_kind=self._kind.output_kind,
             feature_layer=self._probe.feature_layer,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mld_pipelines.capture import Lists, model_row
+from mld_pipelines.adapters import unwrap
+from mld_pipelines.capture import detector_row
 from mld_pipelines.monitoring._background import Background
 
 if TYPE_CHECKING:
@@ -22,22 +23,4 @@ class Detection3DBackground(Background):
 
     def _model_columns(self, columns: Columns) -> Columns | None:
         """See `Background`."""
-        labels: Lists = columns["labels"]
-        if not len(labels.values):
-            return None
-        return model_row(
-            self._identity,
-            self._model,
-            fingerprint=columns["fingerprint"],
-            output_kind=None,
-            feature_layer=next((one for one in columns["feature_layer"] if one is not None), None),
-            feature_dim=_width(columns.get("features"), len(labels.values)),
-            n_classes=_width(columns.get("class_scores"), len(labels.values)) or int(labels.values.max()) + 1,
-        )
-
-
-def _width(values: Lists | None, boxes: int) -> int | None:
-    """Return the numbers per box; None where some boxes have none."""
-    if values is None or not len(values.values) or len(values.values) % boxes:
-        return None
-    return len(values.values) // boxes
+        return detector_row(self._identity, columns, architecture=type(unwrap(self._model)).__name__)

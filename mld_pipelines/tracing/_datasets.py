@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mld_pipelines.compute import resolve
 from mld_pipelines.exceptions import ConfigurationError, InvalidInputError
 from mld_pipelines.records import normalise_input_ids
+from mld_pipelines.tracing._frames import FRAMES_TASK, open_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-__all__ = ["DatasetReader", "Examples", "LabeledDataset", "open_dataset"]
+__all__ = ["DatasetReader", "Examples", "LabeledDataset", "look_into", "open_dataset"]
+
+_TASK = "classification"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +58,37 @@ def open_dataset(factory: str, params: Mapping[str, Any] | None = None) -> Datas
         params: Keyword arguments of the factory.
 
     Raises:
-        ConfigurationError: The factory cannot be imported, or made something that is no dataset.
+        ConfigurationError: The factory cannot be imported, or made something that is no dataset of a classifier.
     """
     made = resolve(factory)(**(params or {}))
+    if getattr(made, "task", _TASK) != _TASK:
+        raise ConfigurationError(
+            f"dataset factory {factory!r} gives frames for the task {made.task!r}, and this step is for classifiers in "
+            "this version. Nothing was recorded."
+        )
     if not isinstance(made, LabeledDataset):
         made = LabeledDataset(made, getattr(made, "preprocess", None))
     return DatasetReader(made, name=factory)
+
+
+def look_into(factory: str, params: Mapping[str, Any] | None = None) -> tuple[str, int]:
+    """Return the task and the number of items of what a dataset factory makes.
+
+    A dataset says its task in an attribute `task`; without one it is for classifiers.
+
+    Raises:
+        ConfigurationError: The factory cannot be imported, made no dataset, or one for a task that is not traced.
+    """
+    made = resolve(factory)(**(params or {}))
+    task = getattr(made, "task", _TASK)
+    if task == _TASK:
+        return task, len(open_dataset(factory, params))
+    if task != FRAMES_TASK:
+        raise ConfigurationError(
+            f"dataset factory {factory!r} gives items for the task {task!r}; known are {_TASK!r} and {FRAMES_TASK!r}. "
+            "Nothing was recorded."
+        )
+    return task, len(open_frames(factory, params))
 
 
 class DatasetReader:

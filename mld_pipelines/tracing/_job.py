@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mld_pipelines.capture import Identity
-from mld_pipelines.compute import WorkerSpec
+from mld_pipelines.compute import StageSpec, WorkerSpec
 from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.records import split_model_key, uuid7
-from mld_pipelines.tracing._datasets import open_dataset
+from mld_pipelines.tracing._datasets import look_into
 from mld_pipelines.tracing._seeds import seeded
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["TraceJob"]
 
 _WORKER = "mld_pipelines.tracing._worker:ClassificationTraceWorker"
+_FORWARD = "mld_pipelines.tracing._detection_worker:DetectionForwardWorker"
+_ROWS = "mld_pipelines.tracing._detection_worker:DetectionRowsWorker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,33 +81,47 @@ class TraceJob:
 
     def worker(self, policy: PoolPolicy) -> WorkerSpec:
         """Return the name of the worker and its parameters."""
-        return WorkerSpec(
-            _WORKER,
-            {
-                "model_name": self.model.model_name,
-                "version_name": self.model.version_name,
-                "model_factory": self.model.factory,
-                "model_params": dict(self.model.params),
-                "dataset_factory": self.dataset.factory,
-                "dataset_params": dict(self.dataset.params),
-                "seed": self.seed,
-                "device": "cuda" if policy.num_gpus else None,
-            },
+        names = {"model_name": self.model.model_name, "version_name": self.model.version_name}
+        return WorkerSpec(_WORKER, names | self._built(policy))
+
+    def stages(self, policy: PoolPolicy) -> tuple[StageSpec, StageSpec]:
+        """Return the steps of a detector's run: workers with the model, and workers that make rows of its outputs."""
+        rows = {
+            "model_name": self.model.model_name,
+            "version_name": self.model.version_name,
+            "dataset_type": self.dataset_type,
+            "n_epoch": self.n_epoch,
+        }
+        forward = WorkerSpec(_FORWARD, self._built(policy))
+        return (
+            StageSpec("forward", forward, size=policy.size, num_cpus=policy.num_cpus, num_gpus=policy.num_gpus),
+            StageSpec("rows", WorkerSpec(_ROWS, rows), size=policy.size, num_cpus=policy.num_cpus),
         )
 
-    def count_items(self) -> int:
-        """Return the size of the dataset, built here once.
+    def _built(self, policy: PoolPolicy) -> dict[str, Any]:
+        """Return what a worker builds model and dataset from."""
+        return {
+            "model_factory": self.model.factory,
+            "model_params": dict(self.model.params),
+            "dataset_factory": self.dataset.factory,
+            "dataset_params": dict(self.dataset.params),
+            "seed": self.seed,
+            "device": "cuda" if policy.num_gpus else None,
+        }
+
+    def look_into(self) -> tuple[str, int]:
+        """Return task and size of the dataset, built here once.
 
         Raises:
             InvalidInputError: It is empty.
         """
         with seeded(self.seed):
-            items = len(open_dataset(self.dataset.factory, self.dataset.params))
+            task, items = look_into(self.dataset.factory, self.dataset.params)
         if not items:
             raise InvalidInputError(
                 f"dataset {self.dataset.name!r} ({self.dataset.factory}) has no items; nothing was recorded."
             )
-        return items
+        return task, items
 
     def ranges(self, items: int) -> list[tuple[int, int]]:
         """Return (start, stop) of every batch."""

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from mld_pipelines import __version__
-from mld_pipelines.capture import TraceCall, microseconds, to_frame
+from mld_pipelines.capture import TraceCall, TraceEncoder, decode, microseconds, to_frame
 from mld_pipelines.lake import Batch
 from mld_pipelines.tables import LANDING_MODELS, OPS_QUARANTINE
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mld_pipelines.capture import Columns, TraceEncoder
+    from mld_pipelines.capture import Columns
     from mld_pipelines.compute import BatchResult
     from mld_pipelines.lake import Lake, Provenance
     from mld_pipelines.tables import TableSpec
     from mld_pipelines.tracing._job import TraceJob
 
-__all__ = ["BatchWriter", "TraceWriter", "deliver"]
+__all__ = ["BatchWriter", "FrameWriter", "RangeWriter", "TraceWriter", "deliver"]
 
 _FLUSH_BYTES = 32 * 2**20
 """Rows held before a commit: a Delta commit costs 10-30 ms, and files of 32 MB need no compaction soon."""
@@ -157,18 +157,28 @@ class BatchWriter(ABC):
 
 
 @dataclass(slots=True, kw_only=True)
-class TraceWriter(BatchWriter):
-    """Writes the batches of a trace run.
+class RangeWriter(BatchWriter):
+    """Writes the batches of a trace run, each a range of the dataset.
 
     Attributes:
         job: Whose rows these are.
         items: Size of the dataset.
-        encoder: Makes rows of calls, as the tracer's does.
     """
 
     job: TraceJob
     items: int
-    encoder: TraceEncoder
+
+    def content(self, seq: int) -> str:
+        """See `BatchWriter.content`."""
+        start, stop = self.job.ranges(self.items)[seq]
+        return f"items {start} to {stop - 1} of {self.job.dataset_type!r}"
+
+
+@dataclass(slots=True, kw_only=True)
+class TraceWriter(RangeWriter):
+    """Writes what a classifier said; rows are made of calls here, as the tracer makes them."""
+
+    _encoder: TraceEncoder | None = None
 
     def encode(self, _seq: int, /, columns: Mapping[str, NDArray[Any]]) -> tuple[int, Columns]:
         """See `BatchWriter.encode`."""
@@ -187,10 +197,17 @@ class TraceWriter(BatchWriter):
             metadata=None,
             input_uris=None,
         )
-        ((_, encoded),) = self.encoder([call])
+        if self._encoder is None:
+            self._encoder = TraceEncoder(self.job.identity)
+        ((_, encoded),) = self._encoder([call])
         return len(call.labels), encoded
 
-    def content(self, seq: int) -> str:
-        """See `BatchWriter.content`."""
-        start, stop = self.job.ranges(self.items)[seq]
-        return f"items {start} to {stop - 1} of {self.job.dataset_type!r}"
+
+@dataclass(slots=True, kw_only=True)
+class FrameWriter(RangeWriter):
+    """Writes what a detector found; the workers have made rows of it."""
+
+    def encode(self, _seq: int, /, columns: Mapping[str, NDArray[Any]]) -> tuple[int, Columns]:
+        """See `BatchWriter.encode`."""
+        segment = decode(columns["segment"].tobytes())
+        return segment.rows, segment.columns

@@ -27,7 +27,7 @@ class TraceRunReport:
         failures: Reason by batch number.
         stream_id: Stream of the rows.
         receipt: The row of `landing/receipts` that completes the trace.
-        backend: `inline` or `local`.
+        backend: `inline`, `local` or `cluster`.
         workers: Number of workers.
         seconds: Wall time.
     """

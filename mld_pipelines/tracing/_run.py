@@ -6,24 +6,29 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from mld_pipelines.capture import TraceEncoder, microseconds
-from mld_pipelines.compute import PoolPolicy, open_pool
+from mld_pipelines.capture import microseconds
+from mld_pipelines.compute import PoolPolicy, open_pipeline, open_pool
 from mld_pipelines.exceptions import WorkerPoolError
 from mld_pipelines.lake import Batch
 from mld_pipelines.tables import LANDING_RECEIPTS, LANDING_TRACES
 from mld_pipelines.tracing._job import TraceJob
-from mld_pipelines.tracing._landing import TraceWriter, deliver
+from mld_pipelines.tracing._landing import FrameWriter, RangeWriter, TraceWriter, deliver
 from mld_pipelines.tracing._progress import reporting
 from mld_pipelines.tracing._registry import find_registration
 from mld_pipelines.tracing._report import TraceRunReport
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from mld_pipelines.compute import Pipeline, WorkerPool
     from mld_pipelines.lake import Lake, Provenance
     from mld_pipelines.tracing._progress import Progress
 
 __all__ = ["trace_run"]
 
 _log = logging.getLogger(__name__)
+
+_WRITERS: dict[str, type[RangeWriter]] = {"classification": TraceWriter, "od3d": FrameWriter}
 
 _NOTED_FAILURES = 3
 """Reasons quoted in a receipt; all of them are in `ops/quarantine`."""
@@ -45,9 +50,9 @@ def trace_run(
 ) -> TraceRunReport:
     """Trace a registered model over a registered dataset and complete the trace with a receipt.
 
-    The rows are those a `ClassificationTracer` would have recorded. Workers build the model and the dataset themselves
-    and return numpy arrays; this process commits them in the order of the dataset. A batch that keeps failing becomes a
-    row of `ops/quarantine`; the run completes, and report and receipt say so.
+    The rows are those a tracer of the dataset's task would have recorded. Workers build the model and the dataset
+    themselves and return numpy arrays; this process commits them in the order of the dataset. A batch that keeps
+    failing becomes a row of `ops/quarantine`; the run completes, and report and receipt say so.
 
     Args:
         lake: Where registrations are read and rows are written.
@@ -80,11 +85,11 @@ def trace_run(
         batch_size=batch_size,
         seed=seed,
     )
-    items = job.count_items()
+    task, items = job.look_into()
     stream_id = job.stream_id(run_key)
     mark = lake.mark(LANDING_TRACES, stream_id) if run_key is not None else None
     known = 0 if mark is None else mark + 1
-    writer = TraceWriter(
+    writer = _WRITERS[task](
         lake=lake,
         spec=LANDING_TRACES,
         model_key=job.model.model_key,
@@ -93,7 +98,6 @@ def trace_run(
         next_seq=known,
         job=job,
         items=items,
-        encoder=TraceEncoder(job.identity),
     )
     backend, workers = _run_batches(job, policy, writer, progress=progress)
     receipt = _complete(lake, job, writer)
@@ -117,14 +121,14 @@ def trace_run(
     return report
 
 
-def _run_batches(job: TraceJob, policy: PoolPolicy, writer: TraceWriter, *, progress: Progress) -> tuple[str, int]:
+def _run_batches(job: TraceJob, policy: PoolPolicy, writer: RangeWriter, *, progress: Progress) -> tuple[str, int]:
     """Run the batches that are not committed yet; return the backend and the number of workers."""
     ranges, first = job.ranges(writer.items), writer.next_seq
     todo = ranges[first:]
     if not todo:
         return "none", 0
     with (
-        open_pool(job.worker(policy), policy, n_batches=len(todo)) as pool,
+        _opened(job, policy, writer, n_batches=len(todo)) as pool,
         reporting(progress, total=len(ranges), done=first, title=f"trace {job.model.model_key}") as advance,
     ):
         backend, workers = pool.backend, pool.size
@@ -135,7 +139,16 @@ def _run_batches(job: TraceJob, policy: PoolPolicy, writer: TraceWriter, *, prog
     return backend, workers
 
 
-def _complete(lake: Lake, job: TraceJob, writer: TraceWriter) -> dict[str, Any]:
+def _opened(
+    job: TraceJob, policy: PoolPolicy, writer: RangeWriter, *, n_batches: int
+) -> AbstractContextManager[WorkerPool | Pipeline]:
+    """Return the workers: of one kind for classifiers, in two steps for detectors."""
+    if isinstance(writer, FrameWriter):
+        return open_pipeline(job.stages(policy), policy, n_batches=n_batches)
+    return open_pool(job.worker(policy), policy, n_batches=n_batches)
+
+
+def _complete(lake: Lake, job: TraceJob, writer: RangeWriter) -> dict[str, Any]:
     """Write the receipt, last, from what the table really holds; return it."""
     batches = len(job.ranges(writer.items))
     rows = lake.scan(LANDING_TRACES, stream_id=writer.stream_id).select("fingerprint").collect()
@@ -168,7 +181,7 @@ def _complete(lake: Lake, job: TraceJob, writer: TraceWriter) -> dict[str, Any]:
     return dict(stored.row(-1, named=True))
 
 
-def _note(writer: TraceWriter, batches: int, missing: int) -> str | None:
+def _note(writer: RangeWriter, batches: int, missing: int) -> str | None:
     if not missing:
         return None
     reasons = [f"batch {seq}: {reason}" for seq, reason in sorted(writer.failures.items())[:_NOTED_FAILURES]]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from mld_pipelines.adapters import Seen
 
-__all__ = ["ClassificationTraceWorker", "one_thread"]
+__all__ = ["ClassificationTraceWorker", "built_model", "moved", "one_thread"]
 
 
 class ClassificationTraceWorker:
@@ -58,15 +58,7 @@ class ClassificationTraceWorker:
         seed: int,
         device: str | None = None,
     ) -> None:
-        import torch
-
-        with seeded(seed):
-            model = resolve(model_factory)(**model_params)
-        if not isinstance(model, torch.nn.Module):
-            raise ConfigurationError(
-                f"model factory {model_factory!r} returned a {type(model).__name__}; it must return a torch.nn.Module."
-            )
-        self._model = (model if device is None else model.to(device)).eval()
+        self._model = built_model(model_factory, model_params, seed=seed, device=device)
         with seeded(seed):
             self._dataset = open_dataset(dataset_factory, dataset_params)
         self._identity = Identity(model_name, version_name)
@@ -127,7 +119,7 @@ class ClassificationTraceWorker:
         import torch
 
         parameter = next(self._model.parameters(), None)
-        inputs = inputs if parameter is None else _moved(inputs, parameter.device)
+        inputs = inputs if parameter is None else moved(inputs, parameter.device)
         with torch.inference_mode():
             return self._probe.call(inputs)
 
@@ -138,7 +130,7 @@ class ClassificationTraceWorker:
         names = self._dataset.class_names
         row = model_row(
             self._identity,
-            self._model,
+            architecture=type(self._model).__name__,
             fingerprint=self._fingerprint,
             output_kind="logits" if verdict is None else verdict.kind,
             feature_layer=self._probe.feature_layer,
@@ -152,19 +144,37 @@ class ClassificationTraceWorker:
         return described if head is None else described | {"model_head": np.frombuffer(head, dtype=np.uint8)}
 
 
+def built_model(factory: str, params: Mapping[str, Any], *, seed: int, device: str | None) -> torch.nn.Module:
+    """Return the model of a factory, in eval mode.
+
+    Raises:
+        ConfigurationError: The factory returned something else.
+    """
+    import torch
+
+    with seeded(seed):
+        model = resolve(factory)(**params)
+    if not isinstance(model, torch.nn.Module):
+        raise ConfigurationError(
+            f"model factory {factory!r} returned a {type(model).__name__}; it must return a torch.nn.Module."
+        )
+    return (model if device is None else model.to(device)).eval()
+
+
 def _check_labels(labels: list[int], n_classes: int, input_ids: list[str]) -> None:
     for label, input_id in zip(labels, input_ids, strict=True):
         if not 0 <= label < n_classes:
             raise InvalidInputError(f"label {label} of input {input_id!r} is outside the model's {n_classes} classes.")
 
 
-def _moved(inputs: Any, device: torch.device) -> Any:
+def moved(inputs: Any, device: torch.device) -> Any:
+    """Return inputs on a device, whatever they are nested in."""
     if hasattr(inputs, "to"):
         return inputs.to(device)
     if isinstance(inputs, dict):
-        return {name: _moved(value, device) for name, value in inputs.items()}
+        return {name: moved(value, device) for name, value in inputs.items()}
     if isinstance(inputs, (list, tuple)):
-        return type(inputs)([_moved(value, device) for value in inputs])
+        return type(inputs)([moved(value, device) for value in inputs])
     return inputs
 
 

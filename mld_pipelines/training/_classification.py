@@ -6,7 +6,7 @@ import logging
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from mld_pipelines.adapters import Probe, input_hashes, pooled
+from mld_pipelines.adapters import Probe, input_hashes, pooled, unwrap
 from mld_pipelines.capture import (
     Identity,
     TraceCall,
@@ -218,7 +218,7 @@ class ClassificationTracer(Tracer):
         n_classes, feature_dim = self._shape
         return model_row(
             self._identity,
-            self.model,
+            architecture=type(unwrap(self.model)).__name__,
             fingerprint=key,
             output_kind=self._encoder.output_kind,
             feature_layer=self.feature_layer,

@@ -13,6 +13,9 @@ from mld_pipelines.capture import (
     DetectionTraceCall,
     DetectionTraceEncoder,
     Identity,
+    check_points,
+    check_true_labels,
+    count_classes,
     metadata_rows,
     microseconds,
     model_row,
@@ -156,6 +159,7 @@ class Detection3DTracer(Tracer):
             StorageError: The spool cannot be written and the buffer is full.
         """
         n = self.adapter.call(inputs).frames
+        check_points(inputs)
         truths = true_boxes(targets, n)
         ids = normalise_input_ids(_listed(input_ids, n), n)
         dataset, epoch = checked_dataset(dataset_type), checked_epoch(n_epoch)
@@ -193,25 +197,9 @@ class Detection3DTracer(Tracer):
         for frame in frames:
             if len(frame.boxes):
                 width = None if frame.features is None else int(frame.features.shape[1])
-                self._facts = self._classes(frame), width, frame.feature_source
+                self._facts = count_classes([frame]) or int(frame.labels.max()) + 1, width, frame.feature_source
                 break
-        known = len(self.class_names) if self.class_names is not None else self._exact_classes(frames)
-        if known is not None and len(truths) and int(truths.labels.max()) >= known:
-            raise InvalidInputError(
-                f"label {int(truths.labels.max())} is out of range: the model has {known} classes (0 … {known - 1}). "
-                "This batch was not recorded."
-            )
-
-    def _classes(self, frame: Frame3D) -> int:
-        return self._exact_classes([frame]) or int(frame.labels.max()) + 1
-
-    @staticmethod
-    def _exact_classes(frames: Sequence[Frame3D]) -> int | None:
-        for frame in frames:
-            if frame.class_scores is not None and len(frame.class_scores):
-                columns = int(frame.class_scores.shape[1])
-                return columns if frame.class_space == "sigmoid" else columns - 1
-        return None
+        check_true_labels(truths, frames, class_names=self.class_names)
 
     def _warn_about_order(self, truths: Truths3D) -> None:
         reason = None if self._has_warned else suspected_order(truths)
@@ -226,7 +214,7 @@ class Detection3DTracer(Tracer):
         n_classes, feature_dim, feature_layer = self._facts
         return model_row(
             self._identity,
-            unwrap(self.model),
+            architecture=type(unwrap(self.model)).__name__,
             fingerprint=key,
             output_kind=None,
             feature_layer=feature_layer,

@@ -149,15 +149,25 @@ def test_targets_that_do_not_fit_are_refused_and_nothing_is_recorded(tracing, ta
     assert tracer.stats.emitted == 0
 
 
-def test_a_frame_with_numbers_that_are_none_is_set_aside_with_the_reason(detector, tracing, lake):
-    broken = clouds(8)[0]
-    broken[0, 0] = float("nan")
+def test_points_that_are_no_numbers_are_refused(tracing):
+    broken = clouds(8, 8)
+    broken[1][3, 2] = float("inf")
+    tracer = tracing()
+    with pytest.raises(InvalidInputError, match="1 points of frame 1 hold NaN or infinite values"):
+        tracer(broken, [target(1), target(1)], input_ids=[1, 2])
+    assert tracer.stats.emitted == 0
+
+
+def test_a_frame_whose_boxes_are_no_numbers_is_set_aside_with_the_reason(detector, tracing, lake):
+    weights = detector.head.bias.data
     tracer = tracing(score_thresh=0.0)
-    tracer([broken, *clouds(8)], [target(1), target(1)], input_ids=["broken", "fine"])
+    tracer(clouds(8), [target(1)], input_ids=["fine"])
+    weights[:] = float("nan")
+    tracer(clouds(8), [target(1)], input_ids=["broken"])
     receipt = tracer.wait_for_save()
     assert rows_of(lake)["input_id"].to_list() == ["fine"]
     assert receipt.quarantined == 1
-    assert "boxes_3d" in lake.read(OPS_QUARANTINE)["reason"][0]
+    assert "scores" in lake.read(OPS_QUARANTINE)["reason"][0]
 
 
 def test_boxes_whose_sizes_look_swapped_are_noticed_with_the_evidence(tracing, caplog):

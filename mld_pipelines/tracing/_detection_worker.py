@@ -1,0 +1,213 @@
+"""The two workers of a 3D trace run: one runs the detector, the other makes rows of its raw outputs.
+
+The first holds the model, on a GPU where there is one; the second needs neither. What passes between them are raw
+outputs as arrays, through shared memory.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mld_pipelines.adapters import fingerprint, input_hashes, unwrap
+from mld_pipelines.adapters.detection3d import (
+    Setting,
+    Settings3D,
+    observe,
+    recognise,
+    resolve_settings,
+    to_arrays,
+)
+from mld_pipelines.capture import (
+    DetectionTraceCall,
+    DetectionTraceEncoder,
+    Identity,
+    Segment,
+    check_points,
+    check_true_labels,
+    detector_row,
+    encode,
+    metadata_rows,
+    microseconds,
+    recorded,
+    settings_json,
+    true_boxes,
+)
+from mld_pipelines.compute import resolve
+from mld_pipelines.exceptions import ConfigurationError
+from mld_pipelines.records import Truths3D
+from mld_pipelines.tracing._frames import open_frames
+from mld_pipelines.tracing._seeds import seeded
+from mld_pipelines.tracing._worker import built_model, moved, one_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from mld_pipelines.adapters.detection3d import Frame3D, Raw
+    from mld_pipelines.capture import Columns
+
+__all__ = ["DetectionForwardWorker", "DetectionRowsWorker"]
+
+_TRUTHS = ("offsets", "boxes", "labels", "velocities", "points")
+_RAW, _TRUTH = "raw/", "truth/"
+
+
+class DetectionForwardWorker:
+    """Runs a detector over ranges of a dataset, a frame at a time, and emits its raw outputs.
+
+    One frame at a time: clouds are ragged, heads keep whole maps (6 MB a frame for CenterPoint), and a frame that
+    breaks the model is found by its own error.
+
+    Args:
+        model_factory: `module:function` that returns a `torch.nn.Module`; it is put into eval mode.
+        model_params: Keyword arguments of the factory.
+        dataset_factory: `module:function` that returns frames (see `LabeledDataset`).
+        dataset_params: Keyword arguments of the factory.
+        seed: Seeds the factories, and with the first item of a batch every batch.
+        device: Device to move the model to; None leaves it where the factory put it.
+
+    Raises:
+        ConfigurationError: A factory returned something else.
+        UnrecognisedModelError: No family of detectors accepts the model.
+        InvalidInputError: The model does not say its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        model_factory: str,
+        model_params: Mapping[str, Any],
+        dataset_factory: str,
+        dataset_params: Mapping[str, Any],
+        seed: int,
+        device: str | None = None,
+    ) -> None:
+        self._model = built_model(model_factory, model_params, seed=seed, device=device)
+        with seeded(seed):
+            self._dataset = open_frames(dataset_factory, dataset_params)
+        self._seed = seed
+        self._adapter = recognise(self._model)
+        self._settings = resolve_settings(self._adapter.settings, family=self._adapter.family, arguments={})
+        spec = self._adapter.decoder()
+        self._facts = {
+            "fingerprint": fingerprint(self._model),
+            "architecture": type(unwrap(self._model)).__name__,
+            "adapter": f"{self._adapter.family} {self._adapter.convention}",
+            "settings": settings_json(self._settings),
+            "decoder": json.dumps({"target": spec.target, "params": dict(spec.params)}),
+            "class_names": json.dumps(self._dataset.class_names),
+        }
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+        """Return raw outputs, truths and identities of the frames from `start` to `stop`.
+
+        Args:
+            batch: `start` and `stop`.
+
+        Raises:
+            InvalidInputError: A frame or its target is malformed.
+        """
+        start, stop = int(batch["start"]), int(batch["stop"])
+        with seeded(self._seed, start), one_thread():
+            frames = self._dataset.read(start, stop)
+            check_points(frames.inputs)
+            truths = true_boxes(frames.targets, len(frames.targets))
+            columns = {f"{_TRUTH}{name}": getattr(truths, name) for name in _TRUTHS}
+            columns |= {name: np.array([value]) for name, value in self._facts.items()}
+            columns["input_ids"] = np.array(frames.input_ids)
+            columns["hashes"] = np.array([input_hashes([one], 1)[0] for one in frames.inputs])
+            rows = metadata_rows(frames.metadata, len(frames.targets)) or []
+            columns["metadata"] = np.array([row or "{}" for row in rows])
+            for index, inputs in enumerate(frames.inputs):
+                columns |= {f"{_RAW}{index}/{name}": value for name, value in self._raw(inputs).items()}
+        return columns | {"captured_at": np.array([microseconds()], dtype=np.int64)}
+
+    def _raw(self, inputs: Any) -> dict[str, NDArray[Any]]:
+        import torch
+
+        parameter = next(self._model.parameters(), None)
+        with torch.inference_mode():
+            seen = observe(self._adapter, inputs if parameter is None else moved(inputs, parameter.device))
+            return dict(to_arrays(seen.raw))
+
+
+class DetectionRowsWorker:
+    """Decodes raw outputs and packs the rows of a batch as one segment.
+
+    Args:
+        model_name: Model identifier of the traces.
+        version_name: Version identifier of the traces.
+        dataset_type: Name of the dataset in the traces.
+        n_epoch: Epoch of the traces.
+    """
+
+    def __init__(self, *, model_name: str, version_name: str, dataset_type: str, n_epoch: int | None) -> None:
+        self._identity = Identity(model_name, version_name, "od3d")
+        self._dataset_type, self._n_epoch = dataset_type, n_epoch
+        self._decoders: dict[str, Callable[[Raw], Sequence[Frame3D]]] = {}
+        self._is_described = False
+
+    def __call__(self, raw: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Return the rows of a batch as the bytes of a segment."""
+        ids = raw["input_ids"].tolist()
+        settings = _settings(_text(raw, "settings"))
+        frames = [recorded(frame, settings) for frame in self._decoded(raw, len(ids))]
+        truths = Truths3D(**{name: raw[f"{_TRUTH}{name}"] for name in _TRUTHS})
+        check_true_labels(truths, frames, class_names=json.loads(_text(raw, "class_names")))
+        call = DetectionTraceCall(
+            frames=frames,
+            truths=truths,
+            input_ids=ids,
+            hashes=raw["hashes"].tolist(),
+            dataset_type=self._dataset_type,
+            n_epoch=self._n_epoch,
+            captured_at=int(raw["captured_at"][0]),
+            fingerprint=_text(raw, "fingerprint"),
+            adapter=_text(raw, "adapter"),
+            settings=_text(raw, "settings"),
+            metadata=[None if row == "{}" else row for row in raw["metadata"].tolist()],
+            input_uris=None,
+        )
+        ((_, columns),) = DetectionTraceEncoder(self._identity)([call])
+        segment = encode(Segment("landing/traces", "", 0, 0, len(ids), False, columns))
+        packed = {"segment": np.frombuffer(segment, np.uint8), "fingerprint": np.array([call.fingerprint])}
+        return packed | self._described(columns, raw)
+
+    def _decoded(self, raw: Mapping[str, NDArray[Any]], n: int) -> list[Frame3D]:
+        name = _text(raw, "decoder")
+        if name not in self._decoders:
+            spec = json.loads(name)
+            self._decoders[name] = resolve(spec["target"])(**spec["params"])
+        decode = self._decoders[name]
+        frames: list[Frame3D] = []
+        for index in range(n):
+            start = f"{_RAW}{index}/"
+            frames += decode({key[len(start) :]: value for key, value in raw.items() if key.startswith(start)})
+        if len(frames) != n:
+            raise ConfigurationError(f"the detector's output holds {len(frames)} frames for {n} inputs.")
+        return frames
+
+    def _described(self, columns: Columns, raw: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Return the row of `landing/models`, once per worker: with the first frames in which something was found."""
+        row = None
+        if not self._is_described:
+            names = json.loads(_text(raw, "class_names"))
+            architecture = _text(raw, "architecture")
+            row = detector_row(self._identity, columns, architecture=architecture, class_names=names)
+        if row is None:
+            return {}
+        self._is_described = True
+        row.pop("head")
+        return {"model_row": np.array([json.dumps(row)])}
+
+
+def _text(raw: Mapping[str, NDArray[Any]], name: str) -> str:
+    return str(raw[name][0])
+
+
+def _settings(text: str) -> Settings3D:
+    return Settings3D(**{name: Setting(**value) for name, value in json.loads(text).items()})

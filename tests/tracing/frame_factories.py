@@ -1,0 +1,48 @@
+"""Frames that a platform run builds by name."""
+
+from __future__ import annotations
+
+import torch
+
+from examples.drive.datasets import drive_dataset
+
+
+class Frames:
+    """Some frames of the example, one of them spoilt on request."""
+
+    task = "od3d"
+    classes = ("car", "truck", "pedestrian", "cyclist")
+
+    def __init__(self, spoilt: int | None, how: str) -> None:
+        self._frames = drive_dataset("val", frames=6)
+        self._spoilt, self._how = spoilt, how
+
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, index):
+        points, target, frame_id = self._frames[index]
+        if index != self._spoilt:
+            return points, target, frame_id
+        if self._how == "label":
+            return points, target | {"labels_3d": torch.full_like(target["labels_3d"], 9)}, frame_id
+        if self._how == "nan":
+            return torch.full_like(points, float("nan")), target, frame_id
+        return points, target
+
+
+def frames(spoilt: int | None = None, how: str = "label") -> Frames:
+    """Six frames of a clear day."""
+    return Frames(spoilt, how)
+
+
+def labelled():
+    """What a classifier takes."""
+    return [(torch.zeros(4), 0)]
+
+
+def odd():
+    """Frames of a task that nobody traces."""
+    made = Frames(None, "")
+    made.task = "segmentation"
+    return made

@@ -1,0 +1,117 @@
+"""A run of the platform traces a detector as the tracer would, on one process or on actors."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from examples.drive.datasets import drive_dataset, drive_model
+from mld_pipelines.compute import PoolPolicy
+from mld_pipelines.exceptions import ConfigurationError, WorkerPoolError
+from mld_pipelines.tables import LANDING_MODELS, LANDING_TRACES, OPS_QUARANTINE
+from mld_pipelines.tracing import register_dataset, register_model, trace_run
+from mld_pipelines.tracing._worker import one_thread
+from mld_pipelines.training import ObjectDetection3DTracer
+
+KITTI = Path(__file__).resolve().parents[3] / "shared" / "data" / "kitti"
+#: Set anew by every run.
+ARRIVAL = ["stream_id", "seq", "row", "ingested_at", "ingest_day", "captured_at"]
+
+
+@pytest.fixture
+def registered(lake):
+    register_model(
+        lake, "pillars", factory="examples.drive.datasets:drive_model", model_name="pillars", version_name="v1"
+    )
+    register_dataset(lake, "frames", factory="frame_factories:frames")
+    return lake
+
+
+def run(lake, dataset="frames", backend="inline", **options):
+    pool = PoolPolicy(backend=backend, size=1, max_attempts=1)
+    return trace_run(lake, "pillars", dataset, dataset_type="val", batch_size=2, pool=pool, progress=False, **options)
+
+
+def traced(lake):
+    return lake.scan(LANDING_TRACES).sort("input_id").collect()
+
+
+def test_the_rows_are_those_of_the_tracer(registered, tmp_path, monkeypatch):
+    report = run(registered)
+    assert (report.rows, report.batches, report.quarantined_batches) == (6, 3, 0)
+    monkeypatch.setenv("MLD_API_ENDPOINT", str(tmp_path / "sdk"))
+    names = ["car", "truck", "pedestrian", "cyclist"]
+    with ObjectDetection3DTracer(drive_model(), "pillars", "v1", class_names=names) as tracer, one_thread():
+        for points, target, frame_id in (drive_dataset("val", frames=6)[index] for index in range(6)):
+            tracer(points, [target], input_ids=frame_id, dataset_type="val")
+        tracer.wait_for_save()
+        by_sdk = traced(tracer._recorder.sink.lake)
+        model = tracer._recorder.sink.lake.read(LANDING_MODELS)
+    by_platform = traced(registered)
+    assert by_platform.drop(ARRIVAL).equals(by_sdk.drop(ARRIVAL))
+    facts = ["model_key", "fingerprint", "task", "architecture", "feature_layer", "feature_dim", "n_classes"]
+    assert registered.read(LANDING_MODELS).select(*facts, "class_names").equals(model.select(*facts, "class_names"))
+
+
+@pytest.mark.ray
+def test_actors_make_the_same_rows(registered, tmp_path, local_ray):
+    from mld_pipelines.lake import Lake
+
+    other = Lake(str(tmp_path / "ray"), code_version="test")
+    register_model(
+        other, "pillars", factory="examples.drive.datasets:drive_model", model_name="pillars", version_name="v1"
+    )
+    register_dataset(other, "frames", factory="frame_factories:frames")
+    run(registered)
+    report = run(other, backend="local")
+    assert (report.backend, report.rows) == ("local", 6)
+    assert traced(other).drop(ARRIVAL).equals(traced(registered).drop(ARRIVAL))
+
+
+def test_a_run_that_is_repeated_traces_nothing_again(registered):
+    first = run(registered, run_key="nightly")
+    version = registered.version(LANDING_TRACES)
+    again = run(registered, run_key="nightly")
+    assert (first.known_batches, again.known_batches, again.rows) == (0, 3, 6)
+    assert registered.version(LANDING_TRACES) == version
+
+
+@pytest.mark.parametrize(
+    ("how", "reason", "rows"),
+    [
+        ("label", "label 9 is out of range", 4),
+        ("form", "it must be \\(inputs, target", 4),
+        ("nan", "points of frame 1 hold NaN", 4),
+    ],
+)
+def test_what_is_broken_is_set_aside_with_the_reason_and_the_run_completes(registered, how, reason, rows):
+    register_dataset(registered, "spoilt", factory="frame_factories:frames", params={"spoilt": 3, "how": how})
+    report = run(registered, "spoilt")
+    assert report.rows == rows
+    assert traced(registered).height == rows
+    (found,) = registered.read(OPS_QUARANTINE)["reason"].to_list()
+    assert re.search(reason, found), found
+
+
+def test_frames_for_a_model_that_is_no_detector_are_refused(registered):
+    register_model(registered, "net", factory="torch.nn:Identity", model_name="net", version_name="v1")
+    with pytest.raises(WorkerPoolError, match="Identity is no known 3D detector"):
+        trace_run(registered, "net", "frames", dataset_type="val", pool=PoolPolicy(backend="inline"), progress=False)
+    assert registered.version(LANDING_TRACES) is None
+
+
+def test_a_dataset_of_another_task_is_refused_by_name(registered):
+    register_dataset(registered, "odd", factory="frame_factories:odd")
+    with pytest.raises(ConfigurationError, match="task 'segmentation'"):
+        run(registered, "odd")
+
+
+@pytest.mark.skipif(not KITTI.exists(), reason="../shared/data/kitti is missing")
+def test_a_kitti_folder_is_traced_by_its_path(registered):
+    report = run(registered, f"kitti:{KITTI}")
+    assert report.rows == 3
+    rows = traced(registered)
+    assert all(len(boxes) % 7 == 0 for boxes in rows["truth_boxes_3d"])
+    assert rows["truth_labels"].list.len().sum() > 0
