@@ -12,4 +12,5 @@ BENCHMARKS: dict[str, str] = {
     "interactive": "benchmarks.interactive",
     "imports": "benchmarks.imports",
     "estimator": "benchmarks.estimator",
+    "detection": "benchmarks.detection_metrics",
 }
