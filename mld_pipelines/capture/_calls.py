@@ -29,8 +29,12 @@ __all__ = [
     "ScoreOutputs",
     "TraceCall",
     "TraceEncoder",
+    "event_columns",
     "float_array",
     "generated_request_ids",
+    "lenient_metadata",
+    "request_ids",
+    "texts",
 ]
 
 _log = logging.getLogger("mld_pipelines.capture")
@@ -170,6 +174,8 @@ class _Judge:
                 _log.warning(
                     "the model returned %s so far and %s now: %s", self._verdict.kind, found.kind, found.evidence
                 )
+            if found is not None and found.doubt is not None:
+                _log.warning("%s: %s", path, found.doubt)
             self._verdict = found
         kind = self.kind
         evidence = "no finite row yet" if self._verdict is None else self._verdict.evidence

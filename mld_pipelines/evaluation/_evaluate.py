@@ -119,7 +119,8 @@ def compute(lake: Lake, prepared: EvaluationPlan, *, progress: Progress = _silen
     """
     if prepared.task != "classification":
         raise InvalidInputError(
-            f"model {prepared.model_key} was traced for task {prepared.task!r}; this version evaluates classification."
+            f"model {prepared.model_key} was traced for task {prepared.task!r}; this version evaluates classification. "
+            "Nothing was evaluated, and the traces stay for a version that does."
         )
     return Evaluation(prepared, tuple(_epoch(lake, prepared, epoch, progress) for epoch in prepared.epochs))
 

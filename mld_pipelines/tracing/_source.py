@@ -54,7 +54,8 @@ def find_trace(lake: Lake, model_key: str) -> dict[str, Any]:
 
     Raises:
         NotFoundError: The model was not traced.
-        InvalidInputError: Only training data was traced so far, or weights changed during the trace.
+        InvalidInputError: Only training data was traced so far, weights changed during the trace, or the model is no
+            classifier.
     """
     receipts = _finished(lake, model_key, "trace")
     if receipts.is_empty():
@@ -70,7 +71,14 @@ def find_trace(lake: Lake, model_key: str) -> dict[str, Any]:
             f"only training data of {model_key} was traced so far; nothing was run. A stress pass needs the dataset "
             "that decides: trace a validation or test set."
         )
-    return dict(newest.row(by_predicate=pl.col("dataset_type") == decision.dataset, named=True))
+    trace = dict(newest.row(by_predicate=pl.col("dataset_type") == decision.dataset, named=True))
+    tasks = lake.scan(LANDING_TRACES, stream_id=trace["stream_id"]).select("task").head(1).collect()["task"].to_list()
+    if tasks and tasks[0] != "classification":
+        raise InvalidInputError(
+            f"{model_key} was traced for the task {tasks[0]!r}; stress passes are for classifiers in this version. "
+            "Nothing was run."
+        )
+    return trace
 
 
 def find_source(lake: Lake, model_key: str) -> TraceSource:

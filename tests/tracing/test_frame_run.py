@@ -9,9 +9,10 @@ import pytest
 
 from examples.drive.datasets import drive_dataset, drive_model
 from mld_pipelines.compute import PoolPolicy
-from mld_pipelines.exceptions import ConfigurationError, WorkerPoolError
+from mld_pipelines.evaluation import evaluate
+from mld_pipelines.exceptions import ConfigurationError, InvalidInputError, WorkerPoolError
 from mld_pipelines.tables import LANDING_MODELS, LANDING_TRACES, OPS_QUARANTINE
-from mld_pipelines.tracing import register_dataset, register_model, trace_run
+from mld_pipelines.tracing import is_stress_due, register_dataset, register_model, stress_run, trace_run
 from mld_pipelines.tracing._worker import one_thread
 from mld_pipelines.training import ObjectDetection3DTracer
 
@@ -93,6 +94,16 @@ def test_what_is_broken_is_set_aside_with_the_reason_and_the_run_completes(regis
     assert traced(registered).height == rows
     (found,) = registered.read(OPS_QUARANTINE)["reason"].to_list()
     assert re.search(reason, found), found
+
+
+def test_a_detector_is_neither_stressed_nor_evaluated_yet_and_says_so(registered):
+    run(registered)
+    assert not is_stress_due(registered, "pillars@v1")
+    with pytest.raises(InvalidInputError, match="stress passes are for classifiers"):
+        stress_run(registered, "pillars@v1")
+    with pytest.raises(InvalidInputError, match="traced for task 'od3d'"):
+        evaluate(registered, "pillars@v1")
+    assert traced(registered).height == 6
 
 
 def test_frames_for_a_model_that_is_no_detector_are_refused(registered):
