@@ -24,6 +24,11 @@ _KEYS = ("logits", "log_probs", "probs", "probabilities", "scores", "pred", "pre
 _SUM_TOLERANCE = 5e-3
 """A half-precision softmax over 1,000 classes sums to 1 within 2e-3; logits miss 1 by orders of magnitude."""
 
+_SIGMOIDS = (
+    "all scores lie in [0, 1] and rows do not sum to 1, as with sigmoids; they are read as logits, so confidence and "
+    "entropies mean little: return logits, or probabilities that sum to 1"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class ScorePath:
@@ -55,10 +60,12 @@ class Verdict:
     Attributes:
         kind: `logits`, `probabilities` or `log_probs`.
         evidence: The observation that decided, with its number.
+        doubt: What speaks against it, for the user to hear; None where nothing does.
     """
 
     kind: OutputKind
     evidence: str
+    doubt: str | None = None
 
 
 def score_candidates(output: Any) -> list[tuple[ScorePath, torch.Tensor]]:
@@ -96,7 +103,12 @@ def judge_scores(scores: NDArray[np.float32]) -> Verdict | None:
         gap = float(np.abs(np.exp(rows).sum(axis=1) - 1.0).max())
         if gap <= _SUM_TOLERANCE:
             return Verdict("log_probs", f"exp of all rows sums to 1 (largest gap {gap:.0e}, {len(rows)} rows)")
-    return Verdict("logits", f"rows do not sum to 1 (first row sums to {sums[0]:.3g}, {len(rows)} rows)")
+    is_squeezed = bool(rows.min() >= 0.0 and rows.max() <= 1.0)
+    return Verdict(
+        "logits",
+        f"rows do not sum to 1 (first row sums to {sums[0]:.3g}, {len(rows)} rows{', all in [0, 1]' * is_squeezed})",
+        _SIGMOIDS if is_squeezed else None,
+    )
 
 
 def _walk(steps: tuple[str | int, ...], value: Any) -> list[tuple[tuple[str | int, ...], Any]]:

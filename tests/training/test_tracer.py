@@ -281,6 +281,17 @@ def test_the_kind_of_output_is_recorded_with_its_evidence(tracing, model, batche
     assert frame["probs"].list.sum().is_between(0.999, 1.001).all()
 
 
+def test_sigmoids_are_read_as_logits_and_the_user_is_told_once(tracing, model, batches, lake, caplog):
+    tracer = tracing(nn.Sequential(model, nn.Sigmoid()), feature_layer="0.2")
+    with caplog.at_level(logging.WARNING):
+        trace(tracer, batches)
+        tracer.wait_for_save()
+    said = [text for text in caplog.messages if "as with sigmoids" in text]
+    assert len(said) == 1
+    assert set(rows(lake)["output_kind"]) == {"logits"}
+    assert "all in [0, 1]" in rows(lake)["output_evidence"][0]
+
+
 def test_a_model_without_features_is_traced_and_says_so_once(tracing, batches, lake):
     tracer = tracing(nn.Sequential(nn.Unflatten(1, (1, 4)), nn.AvgPool1d(2, 1), nn.Flatten()))
     with pytest.warns(UserWarning, match="without features") as caught:
