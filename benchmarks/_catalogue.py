@@ -13,4 +13,6 @@ BENCHMARKS: dict[str, str] = {
     "imports": "benchmarks.imports",
     "estimator": "benchmarks.estimator",
     "detection": "benchmarks.detection_metrics",
+    "geometry": "benchmarks.geometry",
+    "geometry_errors": "benchmarks.geometry_errors",
 }
