@@ -1,4 +1,4 @@
-"""Every Python and bash block of the documentation runs as it stands, page by page, in an empty folder."""
+"""Every Python and bash block of the documentation runs as it stands, page by page, in an empty folder beside a checkout."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).resolve().parents[2]
 LANGUAGES = {"python", "bash", "console", "text", "yaml", "toml", "json"}
 
 
@@ -24,6 +25,7 @@ def empty_folder(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # a page about an example is followed in a checkout
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     # what a page exports must not outlive it
     monkeypatch.setenv("MLD_API_ENDPOINT", "")
