@@ -75,6 +75,25 @@ def test_code_that_lies_nowhere_on_the_cluster_is_copied_to_it(cluster, tmp_path
     assert done.stdout == "['beside the code']\n", done.stderr
 
 
+def test_a_driver_that_is_no_node_joins_through_the_client_server(cluster):
+    driver = (
+        "import numpy as np, sys\n"
+        "from mld_pipelines.compute import PoolPolicy, StageSpec, WorkerSpec, open_pipeline\n"
+        "stages = [StageSpec(name, WorkerSpec(f'pool_workers:{name}'), size=1) for name in ('Scale', 'Reduce')]\n"
+        "with open_pipeline(stages, PoolPolicy(backend='cluster')) as pipeline:\n"
+        "    batches = [{'values': np.arange(3.0), 'kind': kind} for kind in ('good', 'raise', 'late')]\n"
+        "    for result in sorted(pipeline.map(batches), key=lambda result: result.index):\n"
+        "        print(result.reason or result.columns['sum'].tolist())\n"
+    )
+    environment = {**os.environ, **cluster.environment, "RAY_ADDRESS": cluster.client_address}
+    environment["PYTHONPATH"] = os.pathsep.join((str(ROOT), str(Path(__file__).parent)))
+    done = subprocess.run(
+        [sys.executable, "-c", driver], env=environment, capture_output=True, text=True, timeout=150, check=False
+    )
+    wanted = ["[3.0]", "stage Scale: ValueError: bad pixels", "stage Reduce: ValueError: bad boxes"]
+    assert done.stdout.splitlines() == wanted, done.stderr
+
+
 def test_code_can_only_be_copied_when_joining(joined_cluster, tmp_path):
     with (
         pytest.raises(WorkerPoolError, match="has joined already"),

@@ -29,11 +29,13 @@ class RayCluster:
 
     Attributes:
         address: What `RAY_ADDRESS` is set to.
+        client_address: The same for a driver that is no node.
         environment: What a driver needs to be let in.
         folder: Where its nodes keep their files.
     """
 
     address: str
+    client_address: str
     environment: dict[str, str]
     folder: Path
 
@@ -47,7 +49,8 @@ def ray_cluster() -> Iterator[RayCluster]:
     address = f"127.0.0.1:{port}"
     # the machine's own token: a process keeps the first one it used, and other tests may have used a local Ray
     _ray("get-auth-token", "--generate")
-    cluster = RayCluster(address, {"RAY_ADDRESS": address, "RAY_AUTH_MODE": "token"}, folder)
+    let_in = {"RAY_ADDRESS": address, "RAY_AUTH_MODE": "token"}
+    cluster = RayCluster(address, f"ray://127.0.0.1:{client}", let_in, folder)
     head = ["--head", f"--port={port}", f"--ray-client-server-port={client}", f"--temp-dir={folder}"]
     head += ["--include-dashboard=false"]
     try:
