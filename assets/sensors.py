@@ -18,6 +18,7 @@ from assets.cursors import Cursor
 from assets.evaluation import EVALUATION_TABLES, EvaluationConfig
 from assets.jobs import EVALUATION_JOB, MONITORING_JOB, STRESS_JOB, STRESS_TRACES_JOB, TRACES_JOB
 from assets.partitions import MODEL_PARTITIONS, MODELS, is_partition, range_tags
+from assets.recovery import model_key_of
 from mld_pipelines import settings
 from mld_pipelines.tables import (
     CATALOGUE,
@@ -251,11 +252,10 @@ def run_failure(context: dg.RunFailureSensorContext, lake: LakeResource, clock: 
     from mld_pipelines.windows import run_failure_alert
 
     run = context.dagster_run
-    partition = run.tags.get("dagster/partition", "")
     alert = run_failure_alert(
         run_id=run.run_id,
         job=run.job_name,
-        model_key=partition if "@" in partition else "-@-",
+        model_key=model_key_of(run),
         failed_at=clock.now(),
         message=context.failure_event.message or "no message",
     )
