@@ -251,3 +251,14 @@ def test_two_devices_are_not_mixed():
     torch = pytest.importorskip("torch")
     with pytest.raises(InvalidInputError, match="on cpu and on meta"):
         bev_iou(torch.tensor([CAR]), torch.tensor([CAR], device="meta"))
+
+
+@pytest.mark.torch
+def test_a_gpu_gives_the_same_values_on_the_gpu(rng):
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    for a, b in hard_pairs(rng, 50).values():
+        found = iou_3d(torch.from_numpy(a).cuda(), torch.from_numpy(b).cuda())
+        assert found.is_cuda
+        assert np.abs(found.cpu().numpy() - iou_3d(a, b)).max() < 1e-9
