@@ -15,7 +15,7 @@ from mld_pipelines.capture._columns import Lists
 from mld_pipelines.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from mld_pipelines.adapters.detection3d import Decoder3D, Frame3D, Settings3D
     from mld_pipelines.capture._calls import Groups, Identity, InferenceCall
@@ -108,7 +108,7 @@ class DetectionInferenceEncoder:
         result_name: Result the logger was given.
         decode: Makes frames of the arrays of one call.
         settings: Thresholds as resolved.
-        adapter: Family and convention.
+        adapter: Tells family and convention, which some adapters know only after the first call.
     """
 
     def __init__(
@@ -118,10 +118,10 @@ class DetectionInferenceEncoder:
         result_name: str | None,
         decode: Decoder3D,
         settings: Settings3D,
-        adapter: str,
+        adapter: Callable[[], str],
     ) -> None:
-        facts = {"adapter": adapter, "settings": settings_json(settings), "result_name": result_name}
-        self._constant = {**identity.columns, **facts}
+        self._constant = {**identity.columns, "settings": settings_json(settings), "result_name": result_name}
+        self._adapter = adapter
         self._decode = decode
         self._settings = settings
 
@@ -140,6 +140,7 @@ class DetectionInferenceEncoder:
             "metadata": lenient_metadata(call),
             "input_hash": call.hashes,
             "device": str(call.device),
+            "adapter": self._adapter(),
             "fingerprint": call.context.fingerprint,
             **frame_columns(frames),
         }

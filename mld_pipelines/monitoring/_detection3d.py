@@ -135,7 +135,7 @@ class Detection3DLogger(Logger):
             result_name=result_name,
             decode=resolve(spec.target)(**spec.params),
             settings=settings,
-            adapter=f"{adapter.family} {adapter.convention}",
+            adapter=lambda: f"{adapter.family} {adapter.convention}",
         )
         self._background = Detection3DBackground(identity, model, encoder)
         self._recorder = self._background.recorder = Recorder(

@@ -96,7 +96,6 @@ class DetectionForwardWorker:
         self._facts = {
             "fingerprint": fingerprint(self._model),
             "architecture": type(unwrap(self._model)).__name__,
-            "adapter": f"{self._adapter.family} {self._adapter.convention}",
             "settings": settings_json(self._settings),
             "decoder": json.dumps({"target": spec.target, "params": dict(spec.params)}),
             "class_names": json.dumps(self._dataset.class_names),
@@ -124,6 +123,7 @@ class DetectionForwardWorker:
             columns["metadata"] = np.array([row or "{}" for row in rows])
             for index, inputs in enumerate(frames.inputs):
                 columns |= {f"{_RAW}{index}/{name}": value for name, value in self._raw(inputs).items()}
+        columns["adapter"] = np.array([f"{self._adapter.family} {self._adapter.convention}"])  # some learn it by a call
         return columns | {"captured_at": np.array([microseconds()], dtype=np.int64)}
 
     def _raw(self, inputs: Any) -> dict[str, NDArray[Any]]:

@@ -52,6 +52,7 @@ def rows_of(lake):
     return lake.scan(LANDING_TRACES).sort("input_id").collect()
 
 
+@pytest.mark.feature("F11", "F22", "F23")
 def test_a_batch_of_frames_is_stored_as_the_detector_found_it(detector, tracing, lake):
     frames = clouds(12, 3, 8)
     bare = detector(frames)
@@ -74,6 +75,7 @@ def test_a_batch_of_frames_is_stored_as_the_detector_found_it(detector, tracing,
     assert rows["input_hash"].n_unique() == 3
 
 
+@pytest.mark.feature("F18", "F19", "F21")
 @pytest.mark.parametrize("form", ["list", "lists by name"])
 def test_targets_are_read_in_both_forms(tracing, lake, form):
     first, second = target(1, velocities=torch.tensor([[3.0, -1.0]])), target(2, 1, velocities=torch.zeros(2, 2))
@@ -87,6 +89,7 @@ def test_targets_are_read_in_both_forms(tracing, lake, form):
     assert rows["truth_labels"].to_list() == [[0], [1, 1]]
 
 
+@pytest.mark.feature("F16", "F17", "F20")
 @pytest.mark.parametrize("inputs", [lambda c: c, lambda c: {"points": [c], "img_metas": [{"sample": "x"}]}])
 def test_one_frame_takes_one_target_and_one_id(tracing, lake, inputs):
     cloud = clouds(8)[0]
@@ -98,6 +101,7 @@ def test_one_frame_takes_one_target_and_one_id(tracing, lake, inputs):
     assert torch.equal(cloud, before)
 
 
+@pytest.mark.feature("F12", "F14")
 def test_thresholds_change_the_record_and_not_the_output(detector, tracing, lake):
     frames = clouds(40)
     scores = detector(frames)[0]["scores_3d"].detach()

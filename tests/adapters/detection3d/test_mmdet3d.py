@@ -68,6 +68,7 @@ def points():
     return [cloud(300, 1), cloud(200, 2)]
 
 
+@pytest.mark.feature("F2", "F3", "F5")
 def test_detections_are_the_models_in_its_order(model, points):
     _, _, frames = seen(model, points)
     for frame, (boxes, scores, labels) in zip(frames, returned(model, points), strict=True):
@@ -77,6 +78,7 @@ def test_detections_are_the_models_in_its_order(model, points):
         np.testing.assert_array_equal(frame.boxes[:, :2], boxes[:, :2])
 
 
+@pytest.mark.feature("F20")
 def test_boxes_of_1_x_and_0_x_span_the_corners_their_conventions_say(model, points):
     _, _, frames = seen(model, points)
     for frame, (boxes, _, _) in zip(frames, returned(model, points), strict=True):
@@ -144,6 +146,7 @@ def test_features_of_a_heatmap_head_are_the_shared_map_at_the_cell(points):
         np.testing.assert_array_equal(frame.features, shared[place].flatten(1)[:, cells].T.numpy())
 
 
+@pytest.mark.feature("F21")
 def test_velocities_are_recorded_where_the_model_has_them(points):
     _, _, frames = seen(model := stubs.lively(stubs.CenterPoint()), points)
     np.testing.assert_array_equal(frames[0].velocities, returned(model, points)[0][0][:, 7:9])
@@ -212,6 +215,7 @@ def test_the_output_is_the_object_the_model_returned(points):
     assert observed.output is given[0]
 
 
+@pytest.mark.feature("F16", "F17")
 @pytest.mark.parametrize(
     "inputs",
     [
@@ -228,6 +232,7 @@ def test_every_documented_input_gives_the_same(model, points, inputs):
         np.testing.assert_array_equal(frame.scores, scores)
 
 
+@pytest.mark.feature("F16")
 def test_one_tensor_is_one_frame_and_a_stack_is_a_batch(model, points):
     _, _, frames = seen(model, points[0])
     assert len(frames) == 1
@@ -260,6 +265,7 @@ def test_inputs_that_cannot_be_points_are_refused(inputs, said):
         recognise(stubs.lively(stubs.VoxelNet())).call(inputs)
 
 
+@pytest.mark.feature("F17")
 def test_images_of_a_multi_view_dict_reach_each_version_in_its_form(points):
     images = torch.rand(2, 6, 3, 4, 5)
     given = {"points": points, "img": images, "img_metas": [{}, {}]}
@@ -360,6 +366,7 @@ FAMILIES = {
 }
 
 
+@pytest.mark.feature("F2", "F3", "F5")
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("version", ["v1", "v0"])
 def test_the_contract_holds(name, version, points):

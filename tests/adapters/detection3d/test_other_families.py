@@ -145,6 +145,7 @@ def test_the_family_is_recognised_with_its_convention(case):
     assert (adapter.family, adapter.convention) == (case.family, case.convention)
 
 
+@pytest.mark.feature("F2", "F3", "F4", "F5", "F7", "F8")
 def test_detections_are_the_models_in_its_order(case):
     _, observed, frames = seen(live(case), case.inputs(case.frames))
     expected = returned(observed.output)

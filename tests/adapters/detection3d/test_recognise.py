@@ -35,6 +35,7 @@ class Other(nn.Module):
         self.heads = nn.ModuleDict({"seg": nn.Linear(3, 3)})
 
 
+@pytest.mark.feature("F1", "F5")
 @pytest.mark.parametrize(
     ("model", "family"),
     [
@@ -57,6 +58,7 @@ def test_evidence_names_class_version_and_head():
     assert evidence[2] == "head pts_bbox_head: CenterHead"
 
 
+@pytest.mark.feature("F8")
 def test_a_detector_called_bevdet_is_read_by_its_heatmap_head():
     model = stubs.CenterPoint("v0")
     model.__class__ = type("BEVDet", (stubs.CenterPoint,), {})
@@ -101,6 +103,7 @@ def test_two_detectors_inside_are_refused_with_both_places():
         recognise(Lightning(net=stubs.VoxelNet(), ema=stubs.CenterPoint()))
 
 
+@pytest.mark.feature("F1")
 def test_an_unknown_model_is_refused_with_what_was_seen():
     with pytest.raises(UnrecognisedModelError) as caught:
         recognise(Other())

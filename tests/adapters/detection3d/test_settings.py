@@ -26,6 +26,7 @@ def test_a_model_that_speaks_is_believed():
     assert resolved() == SPOKEN
 
 
+@pytest.mark.feature("F12", "F13", "F14")
 def test_a_silent_model_gets_the_originals_values():
     found = resolved(SILENT, pc_range=RANGE)
     assert found.score_thresh == Setting(0.1, "fallback")
@@ -47,6 +48,7 @@ def test_a_result_wins_over_the_model():
     assert found.iou_thresh.source == "model:b"
 
 
+@pytest.mark.feature("F10", "F13")
 @pytest.mark.parametrize("source", ["model:none", "model:bbox_head.test_cfg.nms_type"])
 def test_a_family_without_overlap_suppression_ignores_the_threshold(source):
     family = Settings3D(SPOKEN.score_thresh, Setting(None, source), SPOKEN.max_detections_per_frame, SPOKEN.pc_range)
@@ -54,6 +56,7 @@ def test_a_family_without_overlap_suppression_ignores_the_threshold(source):
     assert resolved(family, of_result={"iou_thresh": 0.5}).iou_thresh == Setting(None, source)
 
 
+@pytest.mark.feature("F15")
 def test_a_range_that_is_nowhere_is_an_error_that_says_what_to_pass():
     with pytest.raises(InvalidInputError, match=r"pc_range cannot be inferred.*some-family.*pc_range=\[x_min"):
         resolved(SILENT)
@@ -98,6 +101,7 @@ pointpillars = [
 ]
 
 
+@pytest.mark.feature("F12", "F13", "F14")
 @pytest.mark.torch
 @pytest.mark.parametrize(("name", "path", "value"), pointpillars)
 def test_an_anchor_heads_settings_lie_in_its_test_cfg(name, path, value):
@@ -109,6 +113,7 @@ def test_an_anchor_heads_settings_lie_in_its_test_cfg(name, path, value):
     assert getattr(recognise(model).settings, name) == Setting(None, "fallback")
 
 
+@pytest.mark.feature("F15")
 @pytest.mark.torch
 @pytest.mark.parametrize(
     ("model", "version", "path"),
@@ -147,6 +152,7 @@ def test_the_range_of_a_camera_detector_comes_from_its_grid():
     assert recognise(model).settings.pc_range == expected
 
 
+@pytest.mark.feature("F10")
 @pytest.mark.torch
 def test_a_query_head_has_a_range_and_no_overlap_threshold():
     from tests.support import mmdet3d_stubs as stubs

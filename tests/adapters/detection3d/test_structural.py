@@ -66,6 +66,7 @@ EXPECTED = {
 }
 
 
+@pytest.mark.feature("F6", "F9")
 @pytest.mark.parametrize(
     ("keys", "convention", "label"),
     [
