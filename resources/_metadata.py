@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from mld_pipelines.tables import Column, TableSpec
+    from mld_pipelines.tables import Column, ColumnRule, TableSpec, Unique
 
 __all__ = ["column_lineage", "column_schema", "numbers", "preview"]
 
@@ -27,7 +27,7 @@ def column_schema(spec: TableSpec) -> dg.TableSchema:
     """Return the schema of a table for the catalogue of the UI, derived from its spec."""
     return dg.TableSchema(
         columns=[_column(spec, column) for column in spec.columns],
-        constraints=dg.TableConstraints(other=[rule.describe() for rule in spec.rules]),
+        constraints=dg.TableConstraints(other=[_plain(rule) for rule in spec.rules]),
     )
 
 
@@ -35,10 +35,15 @@ def _column(spec: TableSpec, column: Column) -> dg.TableColumn:
     constraints = dg.TableColumnConstraints(
         nullable=not column.required,
         unique=spec.key == (column.name,),
-        other=[rule.describe() for rule in column.rules],
+        other=[_plain(rule) for rule in column.rules],
     )
     kind = str(column.data_type)
     return dg.TableColumn(column.name, type=kind, description=column.description, constraints=constraints)
+
+
+def _plain(rule: ColumnRule | Unique) -> str:
+    """Say a rule without Markdown: the UI shows constraints as they are."""
+    return rule.describe().replace("`", "")
 
 
 def column_lineage(spec: TableSpec, sources: Sequence[TableSpec]) -> dg.TableColumnLineage:

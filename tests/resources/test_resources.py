@@ -44,6 +44,14 @@ def test_the_column_schema_says_what_the_spec_says(table):
         assert shown.constraints.nullable is not declared.required
 
 
+def test_constraints_are_words_without_markdown_because_the_ui_shows_them_as_they_are():
+    schemas = [column_schema(spec) for spec in CATALOGUE.values()]
+    said = [text for schema in schemas for text in schema.constraints.other]
+    said += [text for schema in schemas for column in schema.columns for text in column.constraints.other]
+    assert any("model_key" in text for text in said)
+    assert [text for text in said if "`" in text] == []
+
+
 def test_lineage_follows_equal_names_and_leaves_out_what_is_computed():
     lineage = column_lineage(EVALUATION_METRICS, [TRACES_INPUTS]).deps_by_column
     assert {dep.column_name for dep in lineage["model_key"]} == {"model_key"}
