@@ -106,7 +106,8 @@ class Det3dModel:
                 f"the det3d example has the keys {sorted(map(str, example))} and none of {', '.join(_LENGTHS)}, so its "
                 "frames cannot be counted; the model was not called. Pass what det3d's collate function returns."
             )
-        return Call(self.model, (example,), {"return_loss": False}, frames)
+        is_flipped = bool(attribute(self.config, "double_flip"))  # four turned copies of each frame give one result
+        return Call(self.model, (example,), {"return_loss": False}, frames // 4 if is_flipped else frames)
 
     def found(self, output: Any, frames: int) -> dict[str, torch.Tensor]:
         """Return clones of what the model returned."""

@@ -130,7 +130,11 @@ class OpenPCDetAdapter:
         """Return the call; a `batch_dict` is copied, since the model fills it in place."""
         batch = _batch_of(self.model, inputs)
         self._held[get_ident()] = batch
-        return Call(self.model, (batch,), {}, int(batch["batch_size"]))
+        frames = int(batch["batch_size"])
+        is_flipped = bool(
+            attribute(self.model, "dense_head.double_flip")
+        )  # four turned copies of each frame, one result
+        return Call(self.model, (batch,), {}, frames // 4 if is_flipped else frames)
 
     def taps(self) -> Sequence[Tap]:
         """Return the modules whose values `batch_dict` does not hold."""

@@ -375,3 +375,12 @@ def test_a_head_without_what_decoding_needs_is_recorded_by_its_detections(kind, 
     assert len(frames[0].scores) >= 1
     assert frames[0].candidates is None
     assert frames[0].feature_source is None or frames[0].feature_source.startswith("sampled:")
+
+
+def test_four_turned_copies_of_a_frame_are_one_frame():
+    model = live(pcdet.VoxelNeXt)
+    model.dense_head.double_flip = True
+    assert recognise(model).call([cloud()] * 4).frames == 1
+    model = live(det3d.VoxelNet)
+    model.test_cfg["double_flip"] = True
+    assert recognise(model).call([cloud()] * 8).frames == 2
