@@ -19,6 +19,7 @@ from mld_pipelines.adapters.detection3d._native import detections, each_frame, n
 from mld_pipelines.adapters.detection3d._peaks import sigmoid
 from mld_pipelines.adapters.detection3d._rows import Features, Proposals, frame_of
 from mld_pipelines.adapters.detection3d._settings import first_found
+from mld_pipelines.adapters.detection3d._signals import attribute
 from mld_pipelines.compute import WorkerSpec
 
 if TYPE_CHECKING:
@@ -69,10 +70,11 @@ class AnchorAdapter:
     def settings(self) -> Settings3D:
         """Thresholds of the head's `test_cfg`."""
 
-        def found(name: str) -> Setting:
-            return first_found(self._detector.model, [f"{self._detector.path}.test_cfg.{name}", f"test_cfg.{name}"])
+        def found(name: str, pick: Any = max) -> Setting:
+            paths = [f"{self._detector.path}.test_cfg.{name}", f"test_cfg.{name}"]
+            return first_found(self._detector.model, paths, pick=pick)
 
-        return Settings3D(found("score_thr"), found("nms_thr"), found("max_num"), self._detector.pc_range)
+        return Settings3D(found("score_thr", min), found("nms_thr"), found("max_num"), self._detector.pc_range)
 
     def call(self, inputs: Any) -> Call:
         """Return how to call the model."""
@@ -114,7 +116,8 @@ class AnchorAdapter:
         if len(maps) != len(scores) or any(level.shape[0] != frames for level in scores):
             return {}
         anchors = self._anchors_of(scores)
-        kept = max(_ROWS // len(scores), int(getattr(self._detector.head.test_cfg, "nms_pre", 0) or 0))
+        before_suppression = int(attribute(self._detector.head, "test_cfg.nms_pre") or 0)
+        kept = max(_ROWS // len(scores), before_suppression) if before_suppression > 0 else _ROWS
         levels, before = [], 0
         for place, boxes in enumerate(anchors):
             level = _Level(scores[place], deltas[place], directions[place], boxes, maps[place])

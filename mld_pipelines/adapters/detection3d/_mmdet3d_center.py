@@ -109,8 +109,8 @@ class CenterAdapter:
     def _score_thresh(self, *, is_circle: bool) -> Setting:
         """Return the strictest threshold that applies: rotated suppression has one of its own beside the coder's."""
         path, model = self._detector.path, self._detector.model
-        of_config = first_found(model, [f"{path}.test_cfg.score_threshold"])
-        of_coder = first_found(model, [f"{path}.bbox_coder.score_threshold"])
+        of_config = first_found(model, [f"{path}.test_cfg.score_threshold"], pick=min)
+        of_coder = first_found(model, [f"{path}.bbox_coder.score_threshold"], pick=min)
         if is_circle:
             return of_config if of_coder.value in {None, of_config.value} else of_coder
         found = [one for one in (of_config, of_coder) if one.value is not None]

@@ -58,11 +58,12 @@ class PlainAdapter:
     def settings(self) -> Settings3D:
         """Thresholds of the last stage's configuration."""
 
-        def found(*names: str) -> Any:
-            return first_found(self._detector.model, [f"{config}.{name}" for config in _CONFIGS for name in names])
+        def found(*names: str, pick: Any = max) -> Any:
+            paths = [f"{config}.{name}" for config in _CONFIGS for name in names]
+            return first_found(self._detector.model, paths, pick=pick)
 
         return Settings3D(
-            found("score_thr", "score_threshold"),
+            found("score_thr", "score_threshold", pick=min),
             found("nms_thr"),
             found("max_num", "max_output_num", "max_per_img"),
             self._detector.pc_range,

@@ -9,7 +9,7 @@ from mld_pipelines.adapters.detection3d._signals import attribute
 from mld_pipelines.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 __all__ = ["ABSENT", "UNKNOWN", "fallback_settings", "first_found", "first_range", "resolve_settings"]
 
@@ -23,13 +23,17 @@ _FALLBACK = {"score_thresh": 0.1, "iou_thresh": 0.2, "max_detections_per_frame":
 """The original's values for 3D."""
 
 
-def first_found(model: Any, paths: Iterable[str]) -> Setting:
+def first_found(model: Any, paths: Iterable[str], *, pick: Callable[[list[float]], float] = max) -> Setting:
     """Return the first number that one of the attribute paths leads to, else `UNKNOWN`.
 
-    A list (one value per class or task) counts by its largest: that is the loosest limit the model applies.
+    Args:
+        model: Where the paths begin.
+        paths: Attribute paths.
+        pick: Which value of a list (one per class or task) counts: the loosest limit the model applies, so that the
+            record loses nothing; `max` for overlaps and counts, `min` for scores.
     """
     for path in paths:
-        value = _number(attribute(model, path))
+        value = _number(attribute(model, path), pick)
         if value is not None:
             return Setting(value, f"model:{path}")
     return UNKNOWN
@@ -115,13 +119,13 @@ def _checked_range(value: Any) -> tuple[float, ...]:
     return tuple(numbers)
 
 
-def _number(value: Any) -> float | int | None:
+def _number(value: Any, pick: Callable[[list[float]], float] = max) -> float | int | None:
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, (int, float)):
         return value
     numbers = _numbers(value)
-    return max(numbers) if numbers else None
+    return pick(numbers) if numbers else None
 
 
 def _numbers(value: Any) -> list[float]:

@@ -420,3 +420,15 @@ def test_a_half_precision_head_is_recorded_with_sampled_features(points, caplog,
     assert all(frame.feature_source == "sampled:bbox_head.conv_cls" for frame in frames)
     assert all(frame.class_scores is None for frame in frames)
     assert len(caplog.messages) == 1
+
+
+def test_as_many_rows_are_read_as_the_head_decodes_however_its_configuration_is_stored(points):
+    model = stubs.lively(stubs.VoxelNet(nms_pre=1024, threshold=0.0))
+    adapter = recognise(model)
+    plain = dict(model.bbox_head.test_cfg)
+    with torch.no_grad():
+        observed = observe(adapter, points)
+        model.bbox_head.test_cfg = type("Plain", (), {"get": staticmethod(plain.get), **plain})()
+        again = observe(recognise(model), points)
+    assert all((frame.candidate_index >= 0).all() for frame in decode(adapter, to_arrays(observed.raw)))
+    assert len(observed.raw["row_index"]) == len(again.raw["row_index"]) == 2 * stubs.ROWS * stubs.COLUMNS * 4

@@ -201,3 +201,14 @@ def test_suppression_by_distance_has_no_overlap_threshold(suppression, value):
     from tests.support import mmdet3d_stubs as stubs
 
     assert recognise(stubs.CenterPoint(nms_type=suppression)).settings.iou_thresh.value == value
+
+
+@pytest.mark.torch
+def test_of_a_value_per_class_the_loosest_counts():
+    """A stricter one would drop from the record what the model returns."""
+    from tests.support import mmdet3d_stubs as stubs
+
+    model = stubs.VoxelNet()
+    model.bbox_head.test_cfg.update(score_thr=[0.3, 0.05, 0.2], nms_thr=[0.1, 0.4])
+    assert recognise(model).settings.score_thresh.value == 0.05
+    assert recognise(model).settings.iou_thresh.value == 0.4
