@@ -95,6 +95,7 @@ def test_read_boxes_have_the_same_corners_as_in_the_other_code_base(row, name):
     assert np.abs(corners_3d(boxes)[0] - THEIRS[name](row)).max() <= 1e-6
 
 
+@pytest.mark.feature("F20")
 @settings(deadline=None)
 @given(box=canonical, name=st.sampled_from(sorted(THEIRS)))
 def test_boxes_survive_the_way_there_and_back(box, name):
