@@ -217,7 +217,7 @@ def _precision(case: _Case, dont_care: NDArray[np.bool_] | None) -> NDArray[np.f
     thresholds = _thresholds(np.sort(scores[hits])[::-1], int(np.count_nonzero(real == 0)))
     # among detections that count the one with the largest overlap, else the first of the ignored
     ignored = found[detection] == 1
-    order = np.lexsort((detection, np.where(ignored, 0.0, -value), ignored, truth))
+    order = np.lexsort((detection, np.where(ignored, 0.0, -value), truth))
     detection, truth = detection[order], truth[order]
     counted = np.flatnonzero((found == 0) if dont_care is None else (found == 0) & ~dont_care)
     result = np.zeros(len(thresholds))

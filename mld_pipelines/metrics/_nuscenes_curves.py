@@ -96,8 +96,7 @@ class Curves:
 def _reached(truths: int) -> NDArray[np.int64]:
     """Return the largest k with k / truths ≤ recall, compared as floating-point numbers."""
     k = np.floor(_RECALLS * truths).astype(np.int64) + 1
-    k -= k / truths > _RECALLS
-    k -= k / truths > _RECALLS
+    k -= k / truths > _RECALLS  # once is enough for every number of truths up to 1.5 million (tried)
     return k
 
 

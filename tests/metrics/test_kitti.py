@@ -108,6 +108,14 @@ def test_an_overlap_of_the_limit_itself_is_no_match():
     assert kitti_ap(*near, classes=(KittiClass(0, (0.4999999,)),), metric="bev").r11.max() > 0.0
 
 
+def test_an_overlap_in_the_image_of_half_is_no_match_at_half():
+    found, real = car()
+    images = KittiImages(detections=np.array([[0.0, 0, 200, 200]]), truths=np.array([[0.0, 0, 400, 200]]))
+    for limit, recall in ((0.5, 0.0), (0.4999, 1 / 11)):
+        metrics = kitti_ap(found, real, classes=(KittiClass(0, (limit,)),), metric="image", images=images)
+        assert metrics.r11[0, 0, 0] == pytest.approx(recall)
+
+
 def test_a_harder_truth_counts_at_its_own_level_only():
     assert kitti_ap(*car(difficulty=1), classes=CAR).truths.tolist() == [[0, 1, 1]]
 

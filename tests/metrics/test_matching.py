@@ -177,6 +177,7 @@ def test_types_are_those_of_the_definition(seed):
         ([(4.1, 0, 0)], [(0, 0, 0)], "bkg"),
         ([(0.5, 0, 1)], [(0, 0, 0)], "cls"),
         ([(3.0, 0, 1)], [(0, 0, 0)], "both"),
+        ([(4.0, 0, 1)], [(0, 0, 0)], "both"),
         ([(9.0, 0, 1)], [], "bkg"),
         ([(0.5, 0, 1)], [(0, 0, -1)], "cls"),
     ],
@@ -319,6 +320,15 @@ def test_overlaps_that_cannot_be_judged_are_refused(change, said):
     options = {**given_, **change}
     with pytest.raises(InvalidInputError, match=said):
         match_overlaps(options.pop("overlaps"), **options)
+
+
+@pytest.mark.parametrize(
+    ("overlap", "label", "error"),
+    [(0.5, 0, None), (0.1, 0, "loc"), (0.09, 0, "bkg"), (0.5, 1, "cls"), (0.1, 1, "bkg"), (0.11, 1, "both")],
+)
+def test_limits_of_overlap_lie_where_tide_has_them(overlap, label, error):
+    matches = match_overlaps([[[overlap]]], scores=[0.5], labels=[0], truth_labels=[label], n_classes=2)
+    assert types(matches.to_frame()) == [error]
 
 
 def test_empty_sides_of_overlaps_keep_their_shape():

@@ -90,6 +90,13 @@ def test_without_any_velocity_the_score_leaves_velocities_out():
     assert metrics.nds_like == pytest.approx(1.0)
 
 
+def test_an_error_that_no_match_has_is_one():
+    centres = [(3.0 * i, 0.0) for i in range(20)]
+    truths = Truths3D(offsets=[0, 20], boxes=boxes(*centres), labels=[0] * 20, velocities=np.zeros((20, 2)))
+    metrics = nuscenes_metrics(NuScenesState.of(found(centres, np.linspace(0.1, 1, 20)), truths, ONE))
+    assert metrics.errors[0, 3] == 1.0
+
+
 # -- by hand ----------------------------------------------------------------------------------------------------------
 
 
