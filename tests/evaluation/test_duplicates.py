@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import polars as pl
-import pytest
 from sklearn.metrics import roc_auc_score
 
 from mld_pipelines.evaluation import estimate_units, evaluate, load_scorer
