@@ -1,7 +1,7 @@
 """Train the detector that the repository ships, and check what it can do.
 
 * `python -m examples.drive.train` writes the weights and the recipe beside them;
-* `--again` trains once more from another initialisation and adds its numbers to the recipe, without the weights;
+* `--again` trains once more from another initialisation and adds its numbers to the recipe (weights in `build/drive`);
 * `--shuffled` does so with the targets of other frames: what remains is what the streets alone give away.
 
 Every step sees new frames (13 ms of CPU each, against 90 ms of training), so nothing can be learned by heart and
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["Recipe", "main", "train"]
 
 RECIPE_PATH = WEIGHTS.with_name("recipe.json")
+SCRATCH = WEIGHTS.parents[3] / "build" / "drive"
+"""Where the weights of the other runs go."""
 HELD_OUT_FIRST = 1_000_000
 """Number of the first held-out frame of the training seed: far beyond what training reaches."""
 
@@ -124,8 +126,7 @@ def main() -> None:
     started = time.process_time()
     used = replace(recipe, seed=recipe.seed + arguments.again)
     model = train(used, shuffled=arguments.shuffled, progress=lambda line: print(line, flush=True))
-    if name == "shipped":
-        save(model, WEIGHTS)
+    save(model, WEIGHTS if name == "shipped" else SCRATCH / f"{name}.safetensors")
     minutes = (time.process_time() - started) / 60.0
     run = {"seed": used.seed, "frames": used.frames, "cpu_minutes": round(minutes, 1), "ap_2m": checked(model, recipe)}
     fresh: dict[str, Any] = {"recipe": asdict(recipe), "runs": {}}

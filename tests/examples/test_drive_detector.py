@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,10 +20,11 @@ from examples.drive.model import WEIGHTS, PillarDetector, load, save  # noqa: E4
 from examples.drive.picture import bird_eye  # noqa: E402
 from examples.drive.score import average_precision  # noqa: E402
 from examples.drive.targets import CELLS, loss_of, targets_of  # noqa: E402
-from examples.drive.train import Recipe, train  # noqa: E402
+from examples.drive.train import RECIPE_PATH, Recipe, train  # noqa: E402
 
 pytestmark = pytest.mark.torch
 UNSEEN_SEED = 4242
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -87,6 +90,25 @@ def test_weather_and_a_broken_sensor_cost_precision_or_recall(model, clear_ap):
     for conditions in (Conditions(rain=1.0, fog=0.7), Conditions(dead_rings=tuple(range(1, 32, 3)), pitch=2.0)):
         bad = ap_of(model, single_frames(16, UNSEEN_SEED, conditions=conditions))
         assert np.mean(list(bad.values())) < np.mean(list(clear_ap.values())) - 0.05
+
+
+def test_the_recipe_beside_the_weights_holds_what_was_asked_of_it():
+    document = json.loads(RECIPE_PATH.read_text())
+    runs = document["runs"]
+    assert document["recipe"]["frames"] == runs["shipped"]["frames"] == runs["again"]["frames"]
+    assert runs["again"]["ap_2m"] != runs["shipped"]["ap_2m"]
+    for part in ("held_out", "second_seed"):
+        shipped, again = runs["shipped"]["ap_2m"][part], runs["again"]["ap_2m"][part]
+        assert min(shipped.values()) >= 0.5
+        assert max(abs(shipped[name] - again[name]) for name in shipped) <= 0.03
+        assert max(runs["shuffled"]["ap_2m"][part].values()) < 0.1
+
+
+def test_the_page_shows_the_numbers_of_the_recipe():
+    page = (ROOT / "docs" / "drive.md").read_text(encoding="utf-8")
+    for run in json.loads(RECIPE_PATH.read_text())["runs"].values():
+        for measured in run["ap_2m"].values():
+            assert " | ".join(f"{measured[name]:.3f}" for name in CLASS_NAMES) in page
 
 
 def test_boxes_are_canonical_and_fall_in_score(model, frames):
