@@ -17,7 +17,7 @@ from mld_pipelines.exceptions import InvalidInputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from mld_pipelines.adapters.detection3d import Decoder3D, Frame3D, Settings3D
+    from mld_pipelines.adapters.detection3d import Decoder3D, Frame3D, Setting, Settings3D
     from mld_pipelines.capture._calls import Groups, Identity, InferenceCall
     from mld_pipelines.capture._columns import Columns
     from mld_pipelines.records import Truths3D
@@ -154,9 +154,9 @@ def recorded(frame: Frame3D, settings: Settings3D) -> Frame3D:
         frame: What the model said.
         settings: Thresholds as resolved; they change the record, never the model's output.
     """
-    is_low = frame.scores < np.float32(settings.score_thresh.value or 0.0)
+    is_low = frame.scores < np.float32(_limit(settings.score_thresh) or 0.0)
     rows = np.flatnonzero(~is_low)  # a score that is no number stays, so that the frame is set aside with the reason
-    limit = settings.max_detections_per_frame.value
+    limit = _limit(settings.max_detections_per_frame)
     if limit is not None and len(rows) > limit:
         best = rows[np.argsort(-frame.scores[rows], kind="stable")[:limit]]
         rows = np.sort(best)
@@ -181,6 +181,11 @@ def recorded(frame: Frame3D, settings: Settings3D) -> Frame3D:
         candidate_index=frame.candidate_index[rows],
         candidates=candidates,
     )
+
+
+def _limit(setting: Setting) -> float | None:
+    """Return a limit that is ours to apply: what the model says it has applied itself, per class or task even."""
+    return None if setting.source.startswith("model:") else setting.value
 
 
 def settings_json(settings: Settings3D) -> str:

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from mld_pipelines.adapters.detection3d import resolve_settings
+from mld_pipelines.adapters.detection3d import Setting, Settings3D, observe, resolve_settings, to_arrays
+from mld_pipelines.capture import recorded
 from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.tables import LANDING_MODELS, LANDING_TRACES, OPS_QUARANTINE
 from mld_pipelines.training import Detection3DTracer
-from tests.support.detector3d import Adapter, Detector
+from tests.support.detector3d import Adapter, Decoder, Detector
 
 
 @pytest.fixture
@@ -118,6 +119,14 @@ def test_thresholds_change_the_record_and_not_the_output(detector, tracing, lake
     assert settings["max_detections_per_frame"] == {"value": 3, "source": "argument"}
     assert settings["iou_thresh"] == {"value": 0.2, "source": "fallback"}
     assert settings["pc_range"]["source"] == "model:pc_range"
+
+
+def test_without_arguments_the_record_is_what_the_model_returned(detector):
+    """A model may use a threshold per class, of which the settings name one."""
+    frame = Decoder()(to_arrays(observe(Adapter(detector), clouds(40)).raw))[0]
+    own = Setting(0.9, "model:score_thr"), Setting(2, "model:max_num")
+    settings = Settings3D(own[0], Setting(0.2, "fallback"), own[1], Setting(None, "model:none"))
+    assert np.array_equal(recorded(frame, settings).scores, frame.scores)
 
 
 def test_the_model_row_says_what_the_detector_is(detector, tracing, lake):
