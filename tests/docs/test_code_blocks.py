@@ -1,4 +1,4 @@
-"""Every Python and bash block of the documentation runs as it stands, page by page, in an empty folder beside a checkout."""
+"""Every Python and bash block of the documentation runs as it stands, page by page, in an empty folder of its own."""
 
 from __future__ import annotations
 
