@@ -47,6 +47,15 @@ def test_the_asset_graph_shows_every_group_with_materialised_assets(ui, browser)
     browser.shoot("asset-graph")
 
 
+@pytest.fixture
+def tall(browser):
+    """A window that a whole group fits into: the graph draws no asset outside of it."""
+    browser.emulate(width=1600, height=3000)
+    yield
+    browser.emulate(width=1600, height=1200)
+
+
+@pytest.mark.usefixtures("tall")
 @pytest.mark.parametrize("group", ["traces", "evaluation", "estimators", "monitoring"])
 def test_the_graph_of_a_group_shows_its_assets_as_materialised(ui, browser, platform, group):
     query = "{ assetNodes { assetKey { path } groupName assetMaterializations(limit: 1) { runId } } }"
