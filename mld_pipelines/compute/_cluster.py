@@ -17,7 +17,7 @@ from mld_pipelines.exceptions import ConfigurationError, WorkerPoolError
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["check_connected", "check_reachable", "cluster_address", "names_cluster"]
+__all__ = ["CLIENT_TRIES", "check_connected", "check_reachable", "cluster_address", "names_cluster"]
 
 _ADDRESS = re.compile(r"(?P<client>ray://)?(?P<host>\[[0-9A-Fa-f:]+\]|[^\s:/]+):(?P<port>\d{1,5})")
 
@@ -29,10 +29,19 @@ _JOIN_S = 60.0
 
 _POLL_S = 0.1
 
+CLIENT_TRIES = 3
+"""Attempts through `ray://`: its proxy starts a process for each client, and one that dies while it starts ends the
+attempt (seen as `psutil.ZombieProcess` on a busy machine) or leaves it waiting; the next one gets a new process."""
+
+_CLIENT_JOIN_S = 30.0
+"""Seconds for each of these attempts: one takes 4 to 7 s (measured)."""
+
 _TRIAL = """
 import logging, sys, ray
 ray.init(address=sys.argv[1], log_to_driver=False, logging_level=logging.ERROR)
 """
+
+_REJECTED = "it asks for another token"
 
 _TOKEN = re.compile("AuthToken|Unauthenticated|UNAUTHENTICATED")
 
@@ -75,12 +84,16 @@ def check_reachable(address: str) -> None:
             socket.create_connection((found["host"].strip("[]"), int(found["port"])), timeout=_DIAL_S).close()
         except OSError as error:
             raise WorkerPoolError(_refusal(address, f"{type(error).__name__}: {error}")) from error
-    reason = _trial(address)
-    if reason is not None:
-        raise WorkerPoolError(_refusal(address, reason))
+    tries, patience = (CLIENT_TRIES, _CLIENT_JOIN_S) if address.startswith("ray://") else (1, _JOIN_S)
+    for number in range(tries):
+        reason = _trial(address, patience)
+        if reason is None:
+            return
+        if reason == _REJECTED or number == tries - 1:
+            raise WorkerPoolError(_refusal(address, reason))
 
 
-def _trial(address: str) -> str | None:
+def _trial(address: str, patience: float) -> str | None:
     """Connect in a process of its own; return why that fails, or None."""
     began = time.monotonic()
     with (
@@ -91,10 +104,10 @@ def _trial(address: str) -> str | None:
             time.sleep(_POLL_S)
             if _TOKEN.search(Path(errors.name).read_text()):  # Ray would go on trying for 20 s
                 trial.kill()
-                return "it asks for another token"
-            if time.monotonic() - began > _JOIN_S:
+                return _REJECTED
+            if time.monotonic() - began > patience:
                 trial.kill()
-                return f"it accepts connections, but no Ray head answered within {_JOIN_S:g} s"
+                return f"it accepts connections, but no Ray head answered within {patience:g} s"
         lines = Path(errors.name).read_text().strip().splitlines() or [f"exit status {trial.returncode}"]
         return lines[-1] if trial.returncode else None
 

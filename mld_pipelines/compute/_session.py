@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mld_pipelines.compute._cluster import check_connected, check_reachable, cluster_address
+from mld_pipelines.compute._cluster import CLIENT_TRIES, check_connected, check_reachable, cluster_address
 from mld_pipelines.exceptions import WorkerPoolError
 
 if TYPE_CHECKING:
@@ -80,12 +80,23 @@ def _start(ray: ModuleType, policy: PoolPolicy) -> None:
 def _join(ray: ModuleType, policy: PoolPolicy, address: str) -> None:
     environment: dict[str, Any] = {} if policy.working_dir is None else {"working_dir": policy.working_dir}
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment)
+        _connect(ray, address, environment)
     except Exception as error:
         raise WorkerPoolError(
             f"the Ray cluster at RAY_ADDRESS={address} let a new process in and not this one ({type(error).__name__}: "
             f"{error}). Nothing was run. Ray keeps the first token a process used: run this where no other Ray was."
         ) from error
+
+
+def _connect(ray: ModuleType, address: str, environment: dict[str, Any]) -> None:
+    for number in range(CLIENT_TRIES):
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment)
+        except ConnectionError:  # of the client server only: it gave up the process it had started for this driver
+            if number == CLIENT_TRIES - 1 or not address.startswith("ray://"):
+                raise
+        else:
+            return
 
 
 def worker_environment() -> dict[str, str]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +19,7 @@ import pytest
 from mld_pipelines.compute import PoolPolicy, WorkerSpec, open_pool
 from mld_pipelines.compute._cluster import check_connected, check_reachable
 from mld_pipelines.exceptions import WorkerPoolError
+from tests.support.ray_cluster import processes_of
 
 pytestmark = pytest.mark.ray
 
@@ -92,6 +97,29 @@ def test_a_driver_that_is_no_node_joins_through_the_client_server(cluster):
     )
     wanted = ["[3.0]", "stage Scale: ValueError: bad pixels", "stage Reduce: ValueError: bad boxes"]
     assert done.stdout.splitlines() == wanted, done.stderr
+
+
+def test_a_client_whose_process_dies_while_it_starts_gets_another(cluster, monkeypatch):
+    for name, value in cluster.environment.items():
+        monkeypatch.setenv(name, value)
+    before, killed = set(processes_of(cluster)), []
+
+    def kill_the_first():
+        until = time.monotonic() + 60
+        while not killed and time.monotonic() < until:
+            for process in set(processes_of(cluster)) - before:
+                with contextlib.suppress(OSError):
+                    if b"specific-server" in Path(f"/proc/{process}/cmdline").read_bytes():
+                        os.kill(process, signal.SIGKILL)
+                        killed.append(process)
+                        break
+            time.sleep(0.01)
+
+    killer = threading.Thread(target=kill_the_first)
+    killer.start()
+    check_reachable(cluster.client_address)
+    killer.join()
+    assert len(killed) == 1
 
 
 def test_code_can_only_be_copied_when_joining(joined_cluster, tmp_path):
