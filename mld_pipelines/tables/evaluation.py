@@ -30,31 +30,53 @@ _ATTEMPT = (
 _UNIT_KIND = Column("unit_kind", pl.String, "Kind of unit", True, (OneOf(("input", "prediction", "object")),))
 _DATASET = Column("dataset_type", pl.String, "Dataset", True)
 _RATE = (Finite(), Between(0.0, 1.0))
+_UNIT_KEY = ("evaluation_id", "dataset_type", "n_epoch", "input_id", "unit_kind", "unit_index")
+_LENGTH = (Finite(), AtLeast(0.0))
+
+#: What units of detectors have besides; null in classification.
+_BOX_UNIT = (
+    Column(
+        "unit_index", pl.Int64, "Place among the recorded boxes, or the true boxes, of its frame", rules=(AtLeast(0),)
+    ),
+    Column("outcome", pl.String, "What became of it at the operating point", rules=(OneOf(("tp", "fp", "fn")),)),
+    Column("error_type", pl.String, "What went wrong", rules=(OneOf(("cls", "loc", "both", "dupe", "bkg", "miss")),)),
+    Column("error_sub_type", pl.String, "What alone, set right, makes a misplaced box match (BEV IoU only)"),
+    Column("truth_index", pl.Int64, "Place of the true box it matched or is mistaken about", rules=(AtLeast(0),)),
+    Column("box_3d", pl.List(pl.Float64), "cx, cy, cz, w, l, h (m), yaw (rad); canonical", vector=True),
+    Column("range_m", pl.Float64, "Ground-plane distance of its centre from the sensor, m", rules=_LENGTH),
+    Column("points", pl.Int64, "LiDAR points inside a true box; null where unknown", rules=(AtLeast(0),)),
+    Column("match_distance", pl.Float64, "Distance of the two centres in the ground plane, m", rules=_LENGTH),
+    Column("ate", pl.Float64, "Translation error of a true positive, m", rules=_LENGTH),
+    Column("ase", pl.Float64, "Scale error, 1 − IoU of the sizes", rules=_LENGTH),
+    Column("aoe", pl.Float64, "Orientation error, rad", rules=_LENGTH),
+    Column("ave", pl.Float64, "Velocity error, m/s; null where a velocity is unknown", rules=_LENGTH),
+)
 
 EVALUATION_UNITS = TableSpec(
     name="evaluation/units",
     layer="gold",
-    description="One unit of a result: an input in classification.",
+    description="One unit of a result: an input in classification, a kept prediction or a true object in detection.",
     columns=(
         *_ATTEMPT,
         _DATASET,
         N_EPOCH,
         Column("input_id", pl.String, "Input the unit belongs to", True),
         _UNIT_KIND,
-        Column("is_error", pl.Boolean, "argmax p ≠ label", True),
-        Column("label", pl.Int64, "True class index", rules=(AtLeast(0),)),
-        Column("prediction", pl.Int64, "Predicted class index", True, (AtLeast(0),)),
-        Column("confidence", pl.Float32, "Largest class probability", True, _RATE),
+        Column("is_error", pl.Boolean, "argmax p ≠ label; no true positive; a missed object", True),
+        Column("label", pl.Int64, "True class index; null where nothing is there", rules=(AtLeast(0),)),
+        Column("prediction", pl.Int64, "Predicted class index; of an object its class", True, (AtLeast(0),)),
+        Column("confidence", pl.Float32, "Largest class probability; score; of a missed object 0", True, _RATE),
         Column("confidence_t", pl.Float32, "Largest class probability at the result's temperature", rules=_RATE),
         Column("entropy", pl.Float64, "Predictive entropy, nats", True, (Finite(), AtLeast(0.0))),
         Column("loss", pl.Float64, "−ln p of the label, nats", rules=(Finite(), AtLeast(0.0))),
         Column("metadata", pl.String, "User columns as JSON"),
         Column("input_hash", pl.String, "SHA-256 over all modalities"),
+        *_BOX_UNIT,
         *SCORE,
     ),
-    key=("evaluation_id", "dataset_type", "n_epoch", "input_id", "unit_kind"),
+    key=_UNIT_KEY,
     partition_by=("model_key",),
-    rules=(Unique(("evaluation_id", "dataset_type", "n_epoch", "input_id", "unit_kind")),),
+    rules=(Unique(_UNIT_KEY),),
     writer="evaluation",
     zorder=("result_name",),
 )
@@ -122,8 +144,8 @@ EVALUATION_ISSUES = TableSpec(
     writer="evaluation",
 )
 
-#: `window_map` exists only where a stress pass was used (docs/method.md#stress).
-ARTIFACT_KINDS = ("codebook", "estimator", "window", "window_map")
+#: `window_map` exists only where a stress pass was used (docs/method.md#stress), `object_codebook` only for detectors.
+ARTIFACT_KINDS = ("codebook", "object_codebook", "estimator", "window", "window_map")
 
 ESTIMATORS_MODELS = TableSpec(
     name="estimators/models",
