@@ -19,7 +19,6 @@ from mld_pipelines.evaluator._report_style import STYLE
 from mld_pipelines.evaluator._report_words import BADGE_WORDS
 from mld_pipelines.lake import Lake
 from mld_pipelines.tables import EVALUATION_CODES
-from tests.support.browser import missing_browser, open_browser
 from tests.support.traced import MODEL, write_trace
 
 if TYPE_CHECKING:
@@ -213,6 +212,9 @@ def test_all_text_colours_can_be_read_in_both_themes(theme: int) -> None:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    # the base install has no client of browsers; what needs one there is `slow`
+    from tests.support.browser import missing_browser, open_browser
+
     if (reason := missing_browser()) is not None:
         pytest.skip(reason)
     with open_browser(tmp_path_factory.mktemp("browser")) as opened:
