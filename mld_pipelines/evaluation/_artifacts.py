@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["artifact_rows", "load_baseline", "load_scorer", "stored_codebooks"]
 
+_CODEBOOKS = ("codebook", "object_codebook")
+
 _log = logging.getLogger("mld_pipelines.evaluation")
 
 
@@ -96,8 +98,8 @@ def stored_codebooks(lake: Lake, model_name: str, *, current: str | None) -> Ite
     names = results.sort("created_at", descending=True)["result_name"].to_list()
     seen: set[str] = set()
     for name in sorted(names, key=lambda name: name != current):
-        books = load_result(lake, name).artifacts().filter(pl.col("kind") == "codebook")
-        for row in books.sort("n_epoch", descending=True, nulls_last=True).iter_rows(named=True):
+        books = load_result(lake, name).artifacts().filter(pl.col("kind").is_in(_CODEBOOKS))
+        for row in books.sort("n_epoch", "kind", descending=[True, False], nulls_last=True).iter_rows(named=True):
             if row["artifact_id"] not in seen:
                 seen.add(row["artifact_id"])
                 yield Codebook.from_bytes(row["artifact"])

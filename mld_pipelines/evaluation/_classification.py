@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
 from mld_pipelines.diagnosis import tempered_confidence
-from mld_pipelines.evaluation._artifacts import artifact_rows
-from mld_pipelines.evaluation._coding import code_population, identity_of
-from mld_pipelines.evaluation._datasets import choose_decision_dataset
+from mld_pipelines.evaluation._coding import code_units, identity_of
+from mld_pipelines.evaluation._datasets import choose_decision_dataset, weights_of
 from mld_pipelines.evaluation._descriptions import code_rows
 from mld_pipelines.evaluation._duplicates import repetition_warnings
 from mld_pipelines.evaluation._estimation import estimate_population
 from mld_pipelines.evaluation._issues import issue_rows
+from mld_pipelines.evaluation._outcome import PopulationOutcome
 from mld_pipelines.evaluation._stress import verify_windows
 from mld_pipelines.evaluation._summary import metric_rows
 from mld_pipelines.evaluation._verdicts import judge_codes
@@ -25,7 +24,6 @@ from mld_pipelines.windows import fit_baseline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from datetime import datetime
 
     from mld_pipelines.diagnosis import Codebook
     from mld_pipelines.evaluation._coding import Coding
@@ -37,42 +35,7 @@ if TYPE_CHECKING:
     from mld_pipelines.evaluation._verdicts import CodeVerdicts
     from mld_pipelines.metrics import UnitStatistics
 
-__all__ = ["PopulationOutcome", "evaluate_population"]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PopulationOutcome:
-    """Everything an evaluation says about one epoch, as rows without their attempt columns.
-
-    Attributes:
-        n_epoch: The epoch.
-        decision_dataset: Dataset whose counts decided.
-        fingerprint: Weights of that dataset.
-        codebook_id: Codebook used; None without codes.
-        previous_codebook_id: Codebook it was reused or refitted from.
-        units: Rows of `evaluation/units`.
-        metrics: Rows of `evaluation/metrics`.
-        issues: Rows of `evaluation/issues`.
-        codes: Rows of `evaluation/codes`.
-        artifact_values: Rows of `estimators/models` before their time stamp.
-        warnings: What a reader should know.
-    """
-
-    n_epoch: int | None
-    decision_dataset: str
-    fingerprint: str
-    codebook_id: str | None
-    previous_codebook_id: str | None
-    units: pl.DataFrame
-    metrics: pl.DataFrame
-    issues: pl.DataFrame
-    codes: pl.DataFrame
-    artifact_values: tuple[dict[str, Any], ...]
-    warnings: tuple[str, ...]
-
-    def artifacts(self, created_at: datetime) -> pl.DataFrame:
-        """Return the rows of `estimators/models`."""
-        return artifact_rows(self.artifact_values, created_at=created_at)
+__all__ = ["evaluate_population"]
 
 
 def evaluate_population(
@@ -101,9 +64,9 @@ def evaluate_population(
     counts = dict(frame.group_by("dataset_type").len().sort("dataset_type").iter_rows())
     decision = choose_decision_dataset(counts, override=policy.decision_dataset, barred=plan.barred)
     reference = (frame["dataset_type"] == decision.dataset).to_numpy()
-    fingerprint, mixed = _fingerprint(frame, decision.dataset)
-    coding = code_population(
-        population,
+    fingerprint, mixed = weights_of(frame, decision.dataset)
+    coding = code_units(
+        population.features,
         statistics.probabilities,
         reference,
         identity=identity_of(population, model_key=plan.model_key, fingerprint=fingerprint, policy=policy),
@@ -136,14 +99,6 @@ def evaluate_population(
         artifact_values=tuple(common | row for row in _artifact_values(coding, estimation, baseline, verified)),
         warnings=(*found, *badges, *verified.warnings),
     )
-
-
-def _fingerprint(frame: pl.DataFrame, dataset: str) -> tuple[str, tuple[str, ...]]:
-    counted = frame.filter(pl.col("dataset_type") == dataset).group_by("fingerprint").len()
-    ordered = counted.sort("len", "fingerprint", descending=[True, False])["fingerprint"].to_list()
-    everywhere = frame["fingerprint"].n_unique()
-    note = f"rows come from {everywhere} different sets of weights; the result is of the most frequent in {dataset!r}."
-    return ordered[0], (note,) if everywhere > 1 else ()
 
 
 def _units(

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mld_pipelines.diagnosis import CodebookFit, Policy
     from mld_pipelines.evaluation._population import Population
 
-__all__ = ["Coding", "code_population", "identity_of"]
+__all__ = ["Coding", "code_units", "identity_of"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,32 +73,34 @@ def identity_of(population: Population, *, model_key: str, fingerprint: str, pol
     )
 
 
-def code_population(
-    population: Population,
+def code_units(
+    features: npt.NDArray[np.float32] | None,
     probabilities: npt.NDArray[np.float64],
     reference: npt.NDArray[np.bool_],
     *,
     identity: CodebookIdentity | None,
     candidates: Iterable[Codebook],
     policy: Policy,
+    prefix: str = "E",
 ) -> Coding:
     """Assign a code to every unit (docs/method.md#codes).
 
     Args:
-        population: The units.
+        features: (N, d), or None without a feature layer.
         probabilities: (N, K) float64.
         reference: True for the units of the decision dataset.
         identity: What a codebook has to fit; None gives no codes.
         candidates: Codebooks of earlier results, the preferred one first.
         policy: Bounds and seed.
+        prefix: Letter of the names in a first codebook.
     """
-    features, warnings, overlap = population.features, tuple[str, ...](), dict[str, float]()
+    warnings, overlap = tuple[str, ...](), dict[str, float]()
     if identity is None or features is None:
         return _uncoded(len(probabilities), reference, ())
     h, p = features[reference], probabilities[reference]
     previous = next((book for book in candidates if book.fits(identity)), None)
     if previous is None:
-        fit = fit_codebook(h, p, identity=identity, policy=policy)
+        fit = fit_codebook(h, p, identity=identity, policy=policy, prefix=prefix) if len(h) else None
         if fit is None:
             note = f"the reference has {len(h)} units, fewer than {policy.n_ref_min}: no codebook was made."
             return _uncoded(len(probabilities), reference, (note,))

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import polars as pl
+
 from mld_pipelines.exceptions import InvalidInputError, NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-__all__ = ["PRODUCTION", "TRAIN", "Decision", "choose_decision_dataset"]
+__all__ = ["PRODUCTION", "TRAIN", "Decision", "choose_decision_dataset", "weights_of"]
 
 PRODUCTION = "production"
 TRAIN = "train"
@@ -62,6 +64,20 @@ def choose_decision_dataset(
         chosen = next(name for name in allowed if name.lower() == TRAIN)
         warnings += ("only training data was traced: error rates are optimistic.",)
     return Decision(chosen, warnings)
+
+
+def weights_of(frame: pl.DataFrame, dataset: str) -> tuple[str, tuple[str, ...]]:
+    """Return the most frequent weights of a dataset, and a warning where the rows come from several.
+
+    Args:
+        frame: Columns `dataset_type` and `fingerprint`.
+        dataset: The dataset that decides.
+    """
+    counted = frame.filter(pl.col("dataset_type") == dataset).group_by("fingerprint").len()
+    ordered = counted.sort("len", "fingerprint", descending=[True, False])["fingerprint"].to_list()
+    everywhere = frame["fingerprint"].n_unique()
+    note = f"rows come from {everywhere} different sets of weights; the result is of the most frequent in {dataset!r}."
+    return ordered[0], (note,) if everywhere > 1 else ()
 
 
 def _overridden(override: str, allowed: Mapping[str, int]) -> str:

@@ -21,8 +21,8 @@ from mld_pipelines.records import split_model_key
 
 if TYPE_CHECKING:
     from mld_pipelines.diagnosis import Policy
-    from mld_pipelines.evaluation._classification import PopulationOutcome
     from mld_pipelines.evaluation._epochs import EpochSpec
+    from mld_pipelines.evaluation._outcome import PopulationOutcome
     from mld_pipelines.evaluation._plan import EvaluationPlan
     from mld_pipelines.lake import Lake
 

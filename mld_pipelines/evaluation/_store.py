@@ -27,7 +27,7 @@ from mld_pipelines.tables import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mld_pipelines.evaluation._classification import PopulationOutcome
+    from mld_pipelines.evaluation._outcome import PopulationOutcome
 
 __all__ = ["Evaluation", "remove_unbound", "store"]
 
