@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
 
 from mld_pipelines.records import Detections3D, Truths3D
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    import polars as pl
 
 __all__ = ["BOX_COLUMNS", "TRUTH_COLUMNS", "FrameBoxes", "frame_boxes", "frame_truths"]
 
