@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -10,7 +9,6 @@ import polars as pl
 
 from mld_pipelines.evaluation._summary import METRIC_COLUMNS, METRIC_EXTRAS
 from mld_pipelines.evaluation._views import ALEATORIC
-from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.metrics import (
     NUSCENES,
     NUSCENES_CLASSES,
@@ -29,7 +27,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["DETECTION_EXTRAS", "RecordedBoxes", "counted_units", "detection_metric_rows"]
+    Boxes = tuple[Detections3D, Truths3D]
+
+__all__ = ["DETECTION_EXTRAS", "counted_units", "detection_metric_rows"]
 
 #: What a detector has beside the columns of every task, always after them.
 DETECTION_EXTRAS = (
@@ -53,27 +53,6 @@ _OF_PREDICTIONS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class RecordedBoxes:
-    """All boxes of one dataset, frame by frame.
-
-    Attributes:
-        input_ids: Id of each frame, (F,).
-        detections: Recorded boxes, those below the operating point included.
-        truths: True boxes of the same frames.
-    """
-
-    input_ids: Sequence[str]
-    detections: Detections3D
-    truths: Truths3D
-
-    def __post_init__(self) -> None:
-        """Check that all are of the same frames."""
-        frames = len(self.input_ids), self.detections.frames, self.truths.frames
-        if len(set(frames)) > 1:
-            raise InvalidInputError(f"ids, detections and truths are of {frames} frames; they must be of the same.")
-
-
 def counted_units(units: pl.DataFrame) -> pl.DataFrame:
     """Return the units that metrics count: kept predictions and missed objects.
 
@@ -87,7 +66,7 @@ def counted_units(units: pl.DataFrame) -> pl.DataFrame:
 
 def detection_metric_rows(
     units: pl.DataFrame,
-    boxes: Mapping[str, RecordedBoxes],
+    boxes: Mapping[str, Boxes],
     *,
     n_epoch: int | None,
     alpha: float,
@@ -97,9 +76,10 @@ def detection_metric_rows(
     """Return the rows of `evaluation/metrics` without their attempt columns.
 
     Args:
-        units: Rows of `evaluation/units` of one epoch, both kinds: dataset_type, input_id, unit_kind, is_error,
+        units: Rows of `evaluation/units` of one epoch, both kinds: dataset_type, input_id, unit_kind, is_error, outcome,
             confidence, error_proba, entropy, loss, category, is_aleatoric.
-        boxes: The boxes of every dataset; one without a unit has rows, too.
+        boxes: By dataset all recorded boxes, those below the operating point included, and all true boxes of the same
+            frames; a dataset without a unit has rows, too.
         n_epoch: The epoch.
         alpha: One minus the level of the intervals of shares, which reckon that boxes of a frame err together.
         n_classes: Classes of the model.
@@ -123,24 +103,24 @@ class _Share(NamedTuple):
     n: int
 
 
-def _metrics(own: pl.DataFrame, boxes: RecordedBoxes, policy: NuScenesPolicy, alpha: float) -> list[dict[str, Any]]:
+def _metrics(own: pl.DataFrame, boxes: Boxes, policy: NuScenesPolicy, alpha: float) -> list[dict[str, Any]]:
     predictions, counted = own.filter(pl.col("unit_kind") == "prediction"), counted_units(own)
     shares = {
         "accuracy": _share(counted, ~pl.col("is_error"), alpha),
         "error_rate": _share(counted, pl.col("is_error"), alpha),
         "precision": _share(predictions, ~pl.col("is_error"), alpha),
-        "recall": _recall(predictions, boxes, alpha),
+        "recall": _share(own.filter(pl.col("unit_kind") == "object"), pl.col("outcome") == "tp", alpha),
     }
     precision, recall = shares["precision"].value, shares["recall"].value
     values: dict[str, float | None] = {
         "counts": counted.height,
-        "n_inputs": boxes.detections.frames,
+        "n_inputs": boxes[0].frames,
         "n_missed": counted.height - predictions.height,
         "f1": 2 * precision * recall / (precision + recall) if precision and recall else _zero(precision, recall),
         **_of_predictions(predictions),
         **_of_boxes(boxes, policy),
     }
-    behind = dict.fromkeys(_OF_PREDICTIONS, predictions.height) | {"n_inputs": boxes.detections.frames}
+    behind = dict.fromkeys(_OF_PREDICTIONS, predictions.height) | {"n_inputs": boxes[0].frames}
     complete = {name: _Share(value, None, None, behind.get(name, counted.height)) for name, value in values.items()}
     complete |= shares
     return [_row("metric", name, complete[name]) for name in (*METRIC_COLUMNS, *METRIC_EXTRAS, *DETECTION_EXTRAS)]
@@ -181,9 +161,9 @@ def _of_predictions(predictions: pl.DataFrame) -> dict[str, float | None]:
     }
 
 
-def _of_boxes(boxes: RecordedBoxes, policy: NuScenesPolicy) -> dict[str, float | None]:
+def _of_boxes(boxes: Boxes, policy: NuScenesPolicy) -> dict[str, float | None]:
     """Return what is known over the whole range of scores: the ranking, mAP and the errors of matched boxes."""
-    found, real = boxes.detections, boxes.truths
+    found, real = boxes
     matches = match_frames(found, real, n_classes=policy.n_classes, half_turn=policy.half_turn)
     recorded = matches.detection >= 0
     auroc = roc_auc(matches.score[recorded], ~matches.is_error[recorded])
@@ -235,15 +215,6 @@ def _moving(found: Detections3D, real: Truths3D) -> bool:
 
 def _number(value: float) -> float | None:
     return value if np.isfinite(value) else None
-
-
-def _recall(predictions: pl.DataFrame, boxes: RecordedBoxes, alpha: float) -> _Share:
-    """Return the share of all true boxes that a kept prediction matches."""
-    known = np.bincount(boxes.truths.frame_index[boxes.truths.labels >= 0], minlength=boxes.truths.frames)
-    hits = predictions.group_by("input_id").agg((~pl.col("is_error")).sum().cast(pl.Int64).alias("hits"))
-    frames = pl.DataFrame({"input_id": list(boxes.input_ids), "n": known}, schema_overrides={"input_id": pl.String})
-    joined = frames.join(hits, on="input_id", how="left", maintain_order="left")
-    return _clustered(joined["hits"].fill_null(0).to_numpy(), joined["n"].to_numpy(), alpha)
 
 
 def _share(units: pl.DataFrame, chosen: pl.Expr, alpha: float) -> _Share:
