@@ -9,6 +9,7 @@ from mld_pipelines.diagnosis._aleatoric import (
     unit_ambiguity,
 )
 from mld_pipelines.diagnosis._bank import Bank, Head, ReferenceUnits, hash_keys, select_bank
+from mld_pipelines.diagnosis._box_clues import BoxClues, gather_box_clues
 from mld_pipelines.diagnosis._categories import (
     ALEATORIC,
     CATEGORIES,
@@ -39,6 +40,7 @@ from mld_pipelines.diagnosis._codebook import (
 from mld_pipelines.diagnosis._codefit import CodebookFit, code_histogram, code_number, cross_fit_codes, fit_codebook
 from mld_pipelines.diagnosis._codemap import CodeMap, fit_code_map
 from mld_pipelines.diagnosis._coderefit import grow, needs_growth, refit_warm, unseen_excess
+from mld_pipelines.diagnosis._detection_advice import DETECTION_METHODS, find_method, recommend_for_boxes
 from mld_pipelines.diagnosis._distinction import Choice, Distinction, Measure, distinguish
 from mld_pipelines.diagnosis._estimator import ErrorEstimator, Reason
 from mld_pipelines.diagnosis._fit import EstimatorFit, fit_estimator
@@ -68,6 +70,7 @@ __all__ = [
     "ALGORITHM_VERSION",
     "CATEGORIES",
     "CRITICAL",
+    "DETECTION_METHODS",
     "HOTSPOT",
     "LEVELS",
     "METHODS",
@@ -83,6 +86,7 @@ __all__ = [
     "UNSEEN_INDEX",
     "AleatoricVerdicts",
     "Bank",
+    "BoxClues",
     "Choice",
     "Clues",
     "CodeAssignment",
@@ -130,6 +134,7 @@ __all__ = [
     "estimate_stressed_window",
     "estimate_window",
     "find_aleatoric",
+    "find_method",
     "find_vetoes",
     "fit_code_map",
     "fit_codebook",
@@ -138,6 +143,7 @@ __all__ = [
     "fit_temperature",
     "fit_window_map",
     "fit_window_reference",
+    "gather_box_clues",
     "gather_clues",
     "grow",
     "hash_keys",
@@ -149,6 +155,7 @@ __all__ = [
     "posterior_cdf",
     "probability_exceeds",
     "recommend",
+    "recommend_for_boxes",
     "refit_warm",
     "select_bank",
     "support_limit",

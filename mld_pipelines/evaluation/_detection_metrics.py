@@ -76,8 +76,8 @@ def detection_metric_rows(
     """Return the rows of `evaluation/metrics` without their attempt columns.
 
     Args:
-        units: Rows of `evaluation/units` of one epoch, both kinds: dataset_type, input_id, unit_kind, is_error, outcome,
-            confidence, error_proba, entropy, loss, category, is_aleatoric.
+        units: Rows of `evaluation/units` of one epoch, both kinds: dataset_type, input_id, unit_kind, is_error,
+            outcome, confidence, error_proba, entropy, loss, category, is_aleatoric.
         boxes: By dataset all recorded boxes, those below the operating point included, and all true boxes of the same
             frames; a dataset without a unit has rows, too.
         n_epoch: The epoch.
