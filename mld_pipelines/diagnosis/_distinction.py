@@ -48,12 +48,14 @@ class Measure:
         group: Measures and choices of one group say the same in other words: only the most different is named.
         values: `(N,)`; NaN where it is not known.
         is_context: Whether it is known apart from the model, like metadata: the largest such difference has a place.
+        meanings: What a mean above and below the rest says; None takes the words of the risk scores.
     """
 
     name: str
     group: str
     values: NDArray[np.floating]
     is_context: bool = False
+    meanings: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -85,6 +87,7 @@ class Distinction:
         effect: Standardised difference: of means in standard deviations of all units, or Cohen's h of two shares.
         inside: Mean, or share, among the units of the code.
         outside: The same among all others.
+        meanings: See `Measure`.
     """
 
     name: str
@@ -92,6 +95,7 @@ class Distinction:
     effect: float
     inside: float
     outside: float
+    meanings: tuple[str, str] | None = None
 
     @property
     def sentence(self) -> str:
@@ -99,9 +103,13 @@ class Distinction:
         if self.label is not None:
             shares = f"{_percent(self.inside)} of its units, {_percent(self.outside)} elsewhere"
             return f"{self.name} is {self.label} for {shares}"
-        meanings = SCORE_MEANINGS if self.effect > 0 else LOW_MEANINGS
-        side = "above" if self.effect > 0 else "below"
-        said = meanings.get(self.name, f"{'high' if self.effect > 0 else 'low'} {self.name}")
+        is_above = self.effect > 0
+        side = "above" if is_above else "below"
+        if self.meanings is not None:
+            said = self.meanings[0 if is_above else 1]
+        else:
+            known = SCORE_MEANINGS if is_above else LOW_MEANINGS
+            said = known.get(self.name, f"{'high' if is_above else 'low'} {self.name}")
         return (
             f"{said}: {abs(self.effect):.1f} standard deviations {side} the rest "
             f"(mean {self.inside:.3g}, elsewhere {self.outside:.3g})"
@@ -127,6 +135,7 @@ class _Candidate:
             effect=float(self.effect[code]),
             inside=float(self.inside[code]),
             outside=float(self.outside[code]),
+            meanings=self.trait.meanings if isinstance(self.trait, Measure) else None,
         )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from mld_pipelines.diagnosis import UNCODED, UNSEEN, UNSEEN_INDEX
-from mld_pipelines.evaluation._traits import distinctions_of, named_classes
+from mld_pipelines.evaluation._traits import Traits, distinctions_of, input_traits, named_classes
 from mld_pipelines.tables import EVALUATION_CODES
 
 if TYPE_CHECKING:
@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from mld_pipelines.evaluation._coding import Coding
     from mld_pipelines.evaluation._lineage import CodeLinks
 
-__all__ = ["code_rows"]
+__all__ = ["ERROR_TYPE", "code_rows", "unit_code_rows"]
 
 _CLASSES, _CONFUSIONS, _EXAMPLES = 10, 5, 5
 _CODE = "error_code"
+ERROR_TYPE = "_error_type"
+"""Column that names what went wrong with a wrong unit: a confusion, or the error type of a box."""
 
 
 def code_rows(
@@ -34,7 +36,7 @@ def code_rows(
     class_names: Sequence[str] = (),
     links: CodeLinks | None = None,
 ) -> pl.DataFrame:
-    """Return the rows of `evaluation/codes` without their attempt columns, one per code of the codebook and `UNSEEN`.
+    """Return the rows of `evaluation/codes` of a classifier without their attempt columns.
 
     Args:
         units: Rows of `evaluation/units` of one epoch.
@@ -43,19 +45,49 @@ def code_rows(
         class_names: Names by class index; indices are shown where there are none.
         links: Codes of the previous weights on the same inputs.
     """
+    named = _with_names(units, class_names).with_columns(pl.format("{}→{}", "true", "predicted").alias(ERROR_TYPE))
+    return unit_code_rows(
+        named,
+        coding,
+        input_traits(units.filter(units["dataset_type"] == decision_dataset), class_names),
+        decision_dataset=decision_dataset,
+        unit_kind="input",
+        links=links,
+    )
+
+
+def unit_code_rows(
+    units: pl.DataFrame,
+    coding: Coding,
+    traits: Traits,
+    *,
+    decision_dataset: str,
+    unit_kind: str,
+    links: CodeLinks | None = None,
+) -> pl.DataFrame:
+    """Return the rows of one kind of unit, one per code of its codebook and `UNSEEN`.
+
+    Args:
+        units: Rows of `evaluation/units` of one epoch and kind, with `predicted`, the name of the class, and
+            `ERROR_TYPE`, what went wrong with a wrong unit.
+        coding: Their codes.
+        traits: What the units of the deciding dataset can be compared by.
+        decision_dataset: Dataset whose units describe the codes.
+        unit_kind: What a unit is.
+        links: Codes of the previous weights on the same inputs.
+    """
     names = (*coding.codebook.names, UNSEEN) if coding.codebook else (UNCODED,)
     decides = units["dataset_type"] == decision_dataset
-    facts = _facts(units.filter(decides), class_names)
     rows = pl.DataFrame({_CODE: names})
-    for part in _parts(units, facts):
+    for part in _parts(units, units.filter(decides)):
         rows = rows.join(part, on=_CODE, how="left", maintain_order="left")
     index = coding.index[decides.to_numpy()]
     codes = np.where(index == UNSEEN_INDEX, len(names) - 1, index)
-    found = distinctions_of(facts, codes, n_codes=len(names), class_names=class_names)
+    found = distinctions_of(codes, traits, n_codes=len(names))
     complete = rows.with_columns(
         pl.col("counts", "errors", "counts_all").fill_null(0),
         pl.lit(decision_dataset).alias("dataset"),
-        pl.lit("input").alias("unit_kind"),
+        pl.lit(unit_kind).alias("unit_kind"),
         pl.lit(units["n_epoch"].first(), dtype=pl.Int64).alias("n_epoch"),
         *_distinction_columns(found),
         *_places(coding, len(names)),
@@ -85,10 +117,10 @@ def _typed(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _facts(reference: pl.DataFrame, class_names: Sequence[str]) -> pl.DataFrame:
-    return reference.with_columns(
-        pl.Series("predicted", named_classes(reference["prediction"], class_names)),
-        pl.Series("true", named_classes(reference["label"], class_names)),
+def _with_names(units: pl.DataFrame, class_names: Sequence[str]) -> pl.DataFrame:
+    return units.with_columns(
+        pl.Series("predicted", named_classes(units["prediction"], class_names), dtype=pl.String),
+        pl.Series("true", named_classes(units["label"], class_names), dtype=pl.String),
     )
 
 
@@ -107,11 +139,11 @@ def _class_mix(facts: pl.DataFrame) -> pl.DataFrame:
 
 
 def _confusions(facts: pl.DataFrame) -> pl.DataFrame:
-    wrong = facts.filter("is_error").with_columns(pl.format("{}→{}", "true", "predicted").alias("pair"))
-    counted = wrong.group_by(_CODE, "pair").agg(_count("n"))
-    ordered = counted.sort(_CODE, "n", "pair", descending=[False, True, False])
+    counted = facts.filter("is_error").group_by(_CODE, ERROR_TYPE).agg(_count("n"))
+    ordered = counted.sort(_CODE, "n", ERROR_TYPE, descending=[False, True, False])
     return ordered.group_by(_CODE, maintain_order=True).agg(
-        pl.col("pair").head(_CONFUSIONS).alias("confusions"), pl.col("n").head(_CONFUSIONS).alias("confusion_counts")
+        pl.col(ERROR_TYPE).head(_CONFUSIONS).alias("confusions"),
+        pl.col("n").head(_CONFUSIONS).alias("confusion_counts"),
     )
 
 
@@ -120,7 +152,8 @@ def _typical(facts: pl.DataFrame, name: str) -> pl.DataFrame:
     distance = pl.col("support_distance")
     order = pl.when(pl.col(_CODE) == UNSEEN).then(-distance).otherwise(distance)
     ordered = facts.select(_CODE, "input_id", order.alias("order")).sort(_CODE, "order", "input_id", nulls_last=True)
-    return ordered.group_by(_CODE, maintain_order=True).agg(pl.col("input_id").head(_EXAMPLES).alias(name))
+    examples = pl.col("input_id").unique(maintain_order=True).head(_EXAMPLES).alias(name)
+    return ordered.group_by(_CODE, maintain_order=True).agg(examples)
 
 
 def _distinction_columns(found: Sequence[tuple[Distinction, ...]]) -> list[pl.Series]:

@@ -16,20 +16,21 @@ if TYPE_CHECKING:
     from mld_pipelines.diagnosis import Clues
     from mld_pipelines.evaluation._verdicts import CodeVerdicts
 
-__all__ = ["evidence_rows"]
+__all__ = ["PATTERN_SHARE", "SEVERAL", "evidence_rows", "pattern_sentences"]
 
-_PATTERN_SHARE = 0.5
+PATTERN_SHARE = 0.5
 """Share of the errors from which a confusion is worth a sentence."""
-_SEVERAL = 3
+SEVERAL = 3
+"""Errors, or classes, from which something can be in common."""
 
 
-def evidence_rows(decides: pl.DataFrame, verdicts: CodeVerdicts, *, class_names: Sequence[str] = ()) -> pl.DataFrame:
+def evidence_rows(decides: pl.DataFrame, verdicts: CodeVerdicts, *, patterns: Sequence[Sequence[str]]) -> pl.DataFrame:
     """Return `error_code` and `evidence` of every code.
 
     Args:
         decides: Counts of the deciding dataset: `error_code`, `counts`, `errors`, `unflagged_errors`.
         verdicts: Verdicts in the order of their codes.
-        class_names: Names by class index; indices are shown where there are none.
+        patterns: Sentences about what the errors of each code have in common.
     """
     counted = pl.DataFrame({"error_code": verdicts.codes}).join(
         decides, on="error_code", how="left", maintain_order="left"
@@ -44,9 +45,9 @@ def evidence_rows(decides: pl.DataFrame, verdicts: CodeVerdicts, *, class_names:
         for a, b, c in np.column_stack([stable, operational, silent]).tolist()
     ]
     facts = [
-        [*([chance] if size else []), *_patterns(clues, class_names), *_ambiguity(flag, z, size)]
-        for chance, size, clues, flag, z in zip(
-            chances, n.tolist(), verdicts.clues, verdicts.is_aleatoric, verdicts.z, strict=True
+        [*([chance] if size else []), *said, *_ambiguity(flag, z, size)]
+        for chance, size, said, flag, z in zip(
+            chances, n.tolist(), patterns, verdicts.is_aleatoric, verdicts.z, strict=True
         )
     ]
     return pl.DataFrame(
@@ -55,16 +56,22 @@ def evidence_rows(decides: pl.DataFrame, verdicts: CodeVerdicts, *, class_names:
     )
 
 
-def _patterns(clues: Clues, class_names: Sequence[str]) -> list[str]:
+def pattern_sentences(clues: Clues, class_names: Sequence[str]) -> list[str]:
+    """Return what the errors of a code of inputs have in common.
+
+    Args:
+        clues: Of the code.
+        class_names: Names by class index; indices are shown where there are none.
+    """
     if clues.confusion is None:
         return []
     label, prediction = (class_names[c] if c < len(class_names) else str(c) for c in clues.confusion)
     facts = []
-    if clues.n_errors >= _SEVERAL and clues.confusion_share >= _PATTERN_SHARE:
+    if clues.n_errors >= SEVERAL and clues.confusion_share >= PATTERN_SHARE:
         facts.append(
             f"{round(clues.confusion_share * clues.n_errors)} of {clues.n_errors} errors are {label}→{prediction}"
         )
-    elif clues.n_labels >= _SEVERAL and clues.sink_share >= _PATTERN_SHARE:
+    elif clues.n_labels >= SEVERAL and clues.sink_share >= PATTERN_SHARE:
         sunk = round(clues.sink_share * clues.n_errors)
         facts.append(
             f"{sunk} of {clues.n_errors} errors, of {clues.n_labels} classes in all, are predicted {prediction}"

@@ -8,7 +8,7 @@ import polars as pl
 
 from mld_pipelines.diagnosis import jeffreys_interval
 from mld_pipelines.evaluation._datasets import TRAIN
-from mld_pipelines.evaluation._facts import evidence_rows
+from mld_pipelines.evaluation._facts import evidence_rows, pattern_sentences
 from mld_pipelines.tables import EVALUATION_ISSUES, ISSUE_COLUMNS
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from mld_pipelines.evaluation._verdicts import CodeVerdicts
 
-__all__ = ["issue_rows"]
+__all__ = ["class_named", "issue_rows", "unit_issue_rows"]
 
 _TOP = 3
 _EXAMPLES = 5
@@ -25,9 +25,7 @@ _EXAMPLES = 5
 def issue_rows(
     units: pl.DataFrame, verdicts: CodeVerdicts, *, decision_dataset: str, class_names: Sequence[str] = ()
 ) -> pl.DataFrame:
-    """Return the rows of `evaluation/issues` without their attempt columns.
-
-    Every code has a row for the decision dataset, also with no unit; other datasets have rows for codes that occur.
+    """Return the rows of `evaluation/issues` of a classifier without their attempt columns.
 
     Args:
         units: Rows of `evaluation/units` of one epoch.
@@ -35,17 +33,53 @@ def issue_rows(
         decision_dataset: Dataset that decided.
         class_names: Names by class index; indices are shown where there are none.
     """
+    confusion = pl.format("{}→{}", class_named("label", class_names), class_named("prediction", class_names))
+    return unit_issue_rows(
+        units,
+        verdicts,
+        decision_dataset=decision_dataset,
+        unit_kind="input",
+        class_names=class_names,
+        error_type=confusion,
+        patterns=[pattern_sentences(clues, class_names) for clues in verdicts.clues],
+    )
+
+
+def unit_issue_rows(
+    units: pl.DataFrame,
+    verdicts: CodeVerdicts,
+    *,
+    decision_dataset: str,
+    unit_kind: str,
+    class_names: Sequence[str],
+    error_type: pl.Expr,
+    patterns: Sequence[Sequence[str]],
+) -> pl.DataFrame:
+    """Return the rows of one kind of unit.
+
+    Every code has a row for the decision dataset, also with no unit; other datasets have rows for codes that occur.
+
+    Args:
+        units: Rows of `evaluation/units` of one epoch and kind.
+        verdicts: Category, reason, overlay and advice of every code.
+        decision_dataset: Dataset that decided.
+        unit_kind: What a unit is.
+        class_names: Names by class index; indices are shown where there are none.
+        error_type: Names what went wrong with a wrong unit.
+        patterns: Sentences about what the errors of each code have in common.
+    """
     facts = units.rename({"dataset_type": "dataset"})
     keys = ["dataset", "error_code"]
     counted = facts.group_by(keys).agg(*_counts(verdicts.threshold))
+    wrong = facts.filter("is_error")
     grid = _with_all_codes(counted, verdicts, decision_dataset)
     rows = (
-        grid.join(_top_classes(facts, class_names), on=keys, how="left")
-        .join(_top_confusions(facts, class_names), on=keys, how="left")
-        .join(_examples(facts), on=keys, how="left")
+        grid.join(_most_frequent(facts, class_named("prediction", class_names), "top_classes"), on=keys, how="left")
+        .join(_most_frequent(wrong, error_type, "top_error_types"), on=keys, how="left")
+        .join(_examples(wrong), on=keys, how="left")
         .join(_gaps(counted, decision_dataset), on="error_code", how="left")
         .join(_verdict_frame(verdicts), on="error_code")
-        .join(_evidence(counted, verdicts, decision_dataset, class_names), on="error_code")
+        .join(_evidence(counted, verdicts, decision_dataset, patterns), on="error_code")
     )
     share = pl.col("counts") / pl.col("counts").sum().over("dataset")
     rate = pl.when(pl.col("counts") > 0).then(pl.col("errors") / pl.col("counts"))
@@ -57,7 +91,7 @@ def issue_rows(
         pl.Series("error_rate_low", low),
         pl.Series("error_rate_high", high),
         pl.when(pl.col("dataset") == decision_dataset).then("q_value").alias("q_value"),
-        pl.lit("input").alias("unit_kind"),
+        pl.lit(unit_kind).alias("unit_kind"),
         pl.lit(units["n_epoch"].first(), dtype=pl.Int64).alias("n_epoch"),
         *(pl.col(name).fill_null(empty) for name in ("top_classes", "top_error_types", "example_input_ids")),
     )
@@ -89,7 +123,8 @@ def _with_all_codes(counted: pl.DataFrame, verdicts: CodeVerdicts, decision_data
     return joined.with_columns(pl.col(name).fill_null(value) for name, value in zeros.items())
 
 
-def _named(column: str, class_names: Sequence[str]) -> pl.Expr:
+def class_named(column: str, class_names: Sequence[str]) -> pl.Expr:
+    """Return a column of class indices as names; an index without a name stays a number."""
     text = pl.col(column).cast(pl.String)
     if not class_names:
         return text
@@ -103,19 +138,10 @@ def _most_frequent(facts: pl.DataFrame, value: pl.Expr, name: str) -> pl.DataFra
     return ordered.group_by(keys, maintain_order=True).agg(pl.col(name).head(_TOP))
 
 
-def _top_classes(facts: pl.DataFrame, class_names: Sequence[str]) -> pl.DataFrame:
-    return _most_frequent(facts, _named("prediction", class_names), "top_classes")
-
-
-def _top_confusions(facts: pl.DataFrame, class_names: Sequence[str]) -> pl.DataFrame:
-    confusion = pl.format("{}→{}", _named("label", class_names), _named("prediction", class_names))
-    return _most_frequent(facts.filter("is_error"), confusion, "top_error_types")
-
-
-def _examples(facts: pl.DataFrame) -> pl.DataFrame:
+def _examples(wrong: pl.DataFrame) -> pl.DataFrame:
     keys = ["dataset", "error_code"]
-    ordered = facts.filter("is_error").sort(*keys, "support_distance", "input_id", nulls_last=True)
-    examples = pl.col("input_id").head(_EXAMPLES).alias("example_input_ids")
+    ordered = wrong.sort(*keys, "support_distance", "input_id", nulls_last=True)
+    examples = pl.col("input_id").unique(maintain_order=True).head(_EXAMPLES).alias("example_input_ids")
     return ordered.group_by(keys, maintain_order=True).agg(examples)
 
 
@@ -146,8 +172,8 @@ def _verdict_frame(verdicts: CodeVerdicts) -> pl.DataFrame:
 
 
 def _evidence(
-    counted: pl.DataFrame, verdicts: CodeVerdicts, decision_dataset: str, class_names: Sequence[str]
+    counted: pl.DataFrame, verdicts: CodeVerdicts, decision_dataset: str, patterns: Sequence[Sequence[str]]
 ) -> pl.DataFrame:
     decides = counted.filter(pl.col("dataset") == decision_dataset)
     columns = ("error_code", "counts", "errors", "unflagged_errors")
-    return evidence_rows(decides.select(columns), verdicts, class_names=class_names)
+    return evidence_rows(decides.select(columns), verdicts, patterns=patterns)

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
     from mld_pipelines.diagnosis import Distinction
 
-__all__ = ["distinctions_of", "named_classes"]
+__all__ = ["Traits", "class_choice", "distinctions_of", "floats", "input_traits", "metadata_traits", "named_classes"]
+
+Traits = tuple[list[Measure], list[Choice]]
+"""What units can be compared by."""
 
 #: Scores of one group say the same in other words (docs/method.md#distinction). `code` is left out: it is the error
 #: rate of the code itself, which stands beside the description.
@@ -41,29 +44,48 @@ _MOST_KEYS = 64
 _MISSING = "missing"
 
 
-def distinctions_of(
-    units: pl.DataFrame, codes: npt.NDArray[np.int64], *, n_codes: int, class_names: Sequence[str] = ()
-) -> list[tuple[Distinction, ...]]:
-    """Return, per code, what distinguishes its units: scores, confidence, classes and metadata.
+def distinctions_of(codes: npt.NDArray[np.int64], traits: Traits, *, n_codes: int) -> list[tuple[Distinction, ...]]:
+    """Return, per code, what distinguishes its units.
+
+    Args:
+        codes: Code of each unit, 0 … n_codes − 1.
+        traits: What is known of the same units.
+        n_codes: Number of codes.
+    """
+    return distinguish(codes, n_codes=n_codes, measures=traits[0], choices=traits[1])
+
+
+def input_traits(units: pl.DataFrame, class_names: Sequence[str] = ()) -> Traits:
+    """Return scores, confidence, classes and metadata of inputs.
 
     Args:
         units: Rows of `evaluation/units`.
-        codes: Code of each row, 0 … n_codes − 1.
-        n_codes: Number of codes.
         class_names: Names by class index.
     """
-    measures = [*_scores(units), Measure(name="confidence", group="confidence", values=_floats(units["confidence"]))]
-    choices = [
-        _class_choice("predicted class", units["prediction"], class_names),
-        _class_choice("true class", units["label"], class_names),
+    measures, choices = metadata_traits(units["metadata"])
+    confidence = Measure(name="confidence", group="confidence", values=floats(units["confidence"]))
+    classes = [
+        class_choice("predicted class", units["prediction"], class_names),
+        class_choice("true class", units["label"], class_names),
     ]
-    for key, values in _metadata(units["metadata"]):
+    return [*_scores(units), confidence, *measures], [*classes, *choices]
+
+
+def metadata_traits(metadata: pl.Series) -> Traits:
+    """Return the user's own columns: numbers by their means, few or other values by their shares.
+
+    Args:
+        metadata: JSON objects.
+    """
+    measures: list[Measure] = []
+    choices: list[Choice] = []
+    for key, values in _metadata(metadata):
         numbers = _numbers(values)
         if numbers is not None:
             measures.append(Measure(name=key, group=f"metadata {key}", values=numbers, is_context=True))
         if numbers is None or len({value for value in values if value is not None}) <= _FEW_VALUES:
             choices.append(_metadata_choice(key, values))
-    return distinguish(codes, n_codes=n_codes, measures=measures, choices=choices)
+    return measures, choices
 
 
 def named_classes(classes: pl.Series, class_names: Sequence[str]) -> list[str | None]:
@@ -72,7 +94,8 @@ def named_classes(classes: pl.Series, class_names: Sequence[str]) -> list[str | 
     return [None if index is None else known.get(index, str(index)) for index in classes]
 
 
-def _floats(series: pl.Series) -> npt.NDArray[np.float64]:
+def floats(series: pl.Series) -> npt.NDArray[np.float64]:
+    """Return numbers, NaN where unknown."""
     return series.cast(pl.Float64).fill_null(float("nan")).to_numpy()
 
 
@@ -87,7 +110,8 @@ def _scores(units: pl.DataFrame) -> Iterator[Measure]:
             yield Measure(name=name, group=_SCORE_GROUPS[name], values=matrix[:, column])
 
 
-def _class_choice(name: str, classes: pl.Series, class_names: Sequence[str]) -> Choice:
+def class_choice(name: str, classes: pl.Series, class_names: Sequence[str]) -> Choice:
+    """Return class indices as a choice; a unit without a class has none of them."""
     values = classes.fill_null(-1).to_numpy().astype(np.int64)
     present, index = np.unique(values, return_inverse=True)
     labels = named_classes(pl.Series(present), class_names)
