@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import polars as pl
 
-from mld_pipelines.tables._rules import AtLeast, Finite, OneOf, Sizes3D
+from mld_pipelines.tables._rules import AtLeast, Between, Finite, OneOf, Sizes3D
 from mld_pipelines.tables._spec import VECTOR, Column
 
-__all__ = ["CLASS_SPACES", "DETECTIONS", "DETECTOR", "TRUTHS"]
+__all__ = ["CLASS_SPACES", "DETECTIONS", "DETECTION_SCORES", "DETECTION_SUMS", "DETECTOR", "SCORED_BOXES", "TRUTHS"]
 
 CLASS_SPACES = ("sigmoid", "softmax_bg_first", "softmax_noobj_last")
 
 _FLOATS = pl.List(pl.Float64)
 _INTEGERS = pl.List(pl.Int64)
+_TEXTS = pl.List(pl.String)
 _BOX = "7 values each: cx, cy, cz, w, l, h (metres, gravity centre), yaw (radians, from +x)"
 
 #: What tells how a detector's lists came about.
@@ -45,4 +46,32 @@ TRUTHS = (
     Column("truth_labels", _INTEGERS, "Their classes, from 0; −1 for a class the model does not know", vector=True),
     Column("truth_velocities", _FLOATS, "2 values each, m/s; NaN where unknown", vector=True),
     Column("truth_points", _INTEGERS, "LiDAR points inside each; −1 where unknown", vector=True),
+)
+
+#: What the estimator of a result says about a frame; all null until it has been scored. `error_proba`, `error_code` and
+#: `category` then hold the frame: P(any error), and the code of its most doubtful unit.
+DETECTION_SUMS = (
+    Column("expected_errors", pl.Float64, "Σ `box_error_proba`", rules=(Finite(), AtLeast(0.0))),
+    Column("expected_misses", pl.Float64, "Σ `missed_proba`, and misses without a candidate", rules=(Finite(),)),
+)
+_SHARES = (Between(0.0, 1.0),)
+
+#: The same, by box.
+DETECTION_SCORES = (
+    Column(
+        "box_error_proba", VECTOR, "P(wrong) of each box; null below the operating point", rules=_SHARES, vector=True
+    ),
+    Column("box_error_codes", _TEXTS, "Code of each, `P001` …; null below the operating point", vector=True),
+    Column("box_categories", _TEXTS, "Issue category of each code", vector=True),
+    Column("missed_boxes_3d", _FLOATS, "Where an object may have been missed, 7 values each", vector=True),
+    Column("missed_labels", _INTEGERS, "Its class", vector=True),
+    Column("missed_proba", VECTOR, "P(an object is there)", rules=_SHARES, vector=True),
+    Column("missed_codes", _TEXTS, "Code of each, `M001` …", vector=True),
+    Column("missed_categories", _TEXTS, "Issue category of each code", vector=True),
+)
+
+#: What windows count of the boxes behind `box_error_proba`.
+SCORED_BOXES = (
+    *(column for column in DETECTIONS if column.name in {"scores", "labels"}),
+    Column("ranges_m", VECTOR, "Distance of each box's centre from the sensor, along the ground, metres", vector=True),
 )

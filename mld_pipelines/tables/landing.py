@@ -6,7 +6,7 @@ from datetime import date, timedelta
 
 import polars as pl
 
-from mld_pipelines.tables._detection import DETECTIONS, DETECTOR, TRUTHS
+from mld_pipelines.tables._detection import DETECTION_SCORES, DETECTION_SUMS, DETECTIONS, DETECTOR, TRUTHS
 from mld_pipelines.tables._identity import CAPTURE, DELIVERY, MODEL_KEY, N_EPOCH, SCORE
 from mld_pipelines.tables._rules import AtLeast, Finite, LengthIs, NotBefore, OneOf, Unique
 from mld_pipelines.tables._spec import TIMESTAMP, Column, TableSpec
@@ -116,10 +116,12 @@ LANDING_INFERENCES = TableSpec(
         Column("batch_size", pl.Int32, "Inputs in the same call", True, (AtLeast(1),)),
         Column("device", pl.String, "Device of the output"),
         *SCORE[:-1],
+        *DETECTION_SUMS,
         *DETECTOR,
         *CAPTURE,
         SCORE[-1],
         *DETECTIONS,
+        *DETECTION_SCORES,
     ),
     key=_ARRIVAL,
     partition_by=("ingest_day",),

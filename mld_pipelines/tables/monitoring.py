@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import polars as pl
 
+from mld_pipelines.tables._detection import DETECTION_SCORES, DETECTION_SUMS, SCORED_BOXES
 from mld_pipelines.tables._identity import CATEGORIES, MODEL_KEY, SCHEMA_VERSION_COLUMN, SCORE
 from mld_pipelines.tables._rules import AtLeast, Between, Finite, LengthIs, OneOf, Unique
 from mld_pipelines.tables._spec import TIMESTAMP, Column, TableSpec
@@ -42,6 +43,25 @@ _SHIFT_LISTS = (
     Column("shift_square_sums", _SUMS, "Σ of their squares", vector=True),
 )
 
+#: What a detector's windows hold beside the columns of all; null for a classifier. For a detector the columns of
+#: confidence, classes, error probability, codes and categories count boxes: those recorded in windows without a result,
+#: those at or above the operating point in windows of a result.
+_FRAMES = (
+    Column("n_frames", pl.Int64, "Frames whose boxes are counted; null for a classifier"),
+    Column("n_boxes", pl.Int64, "Boxes in them"),
+    Column("n_boxes_squared", pl.Int64, "Σ over frames of the square of their number"),
+    Column("n_candidates", pl.Int64, "Places where an object may have been missed"),
+    Column("n_candidates_over", pl.Int64, "Those with a probability above the threshold of the result"),
+    Column("missed_proba_sum", pl.Float64, "Σ of their probabilities"),
+)
+_FRAME_LISTS = (
+    Column("boxes_histogram", _COUNTS, "Frames by boxes: 16 bins of one number, then four per doubling", vector=True),
+    Column("range_histogram", _COUNTS, "Boxes by distance from the sensor, 24 bins of 5 m", vector=True),
+    Column("missed_codes", pl.List(pl.String), "Codes of candidates seen, sorted", vector=True),
+    Column("missed_code_counts", _COUNTS, "Candidates of each of `missed_codes`", vector=True),
+    Column("missed_code_proba_sums", _SUMS, "Σ probability of each of `missed_codes`", vector=True),
+)
+
 MONITORING_SCORED = TableSpec(
     name="monitoring/scored",
     layer="gold",
@@ -65,9 +85,12 @@ MONITORING_SCORED = TableSpec(
         Column("confidence_t", pl.Float32, "Largest class probability at the result's temperature", rules=_RATE),
         Column("is_invalid", pl.Boolean, "The output was not finite: counted, never scored", True),
         *SCORE[:-1],
+        *DETECTION_SUMS,
         *_SHIFT,
         SCORE[-1],
         *_SHIFT_LISTS,
+        *SCORED_BOXES,
+        *DETECTION_SCORES,
     ),
     key=("stream_id", "seq", "row", "result_name"),
     partition_by=("event_day",),
@@ -118,7 +141,9 @@ MONITORING_WINDOWS = TableSpec(
         Column("n_labelled_scored_errors", pl.Int64, "Wrong ones of them", rules=_COUNT),
         Column("labelled_error_proba_sum", pl.Float64, "Σ error probability of them", rules=_SUM),
         *_SHIFT,
+        *_FRAMES,
         *_SHIFT_LISTS,
+        *_FRAME_LISTS,
     ),
     key=("event_day", "hour", "model_key", "result_name", "slice"),
     partition_by=("event_day",),

@@ -12,7 +12,14 @@ from mld_pipelines.tables import CATEGORIES
 from mld_pipelines.windows._bins import BATCH_BINS, LATENCY_BINS, UNIT_BINS, batch_bin, latency_bin, unit_bin
 from mld_pipelines.windows._lists import count_bins, to_lists, to_trimmed_lists
 from mld_pipelines.windows._shift import SHIFT_COLUMNS, SHIFT_SCALARS, add_shift_lists
-from mld_pipelines.windows._state import KEY, LATENCY_STEP_MS, PROBABILITY_STEP, STATE_SCHEMA, empty_states
+from mld_pipelines.windows._state import (
+    DETECTOR_COLUMNS,
+    KEY,
+    LATENCY_STEP_MS,
+    PROBABILITY_STEP,
+    STATE_SCHEMA,
+    empty_states,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,6 +56,10 @@ _BINS = {
     "confidence_histogram": UNIT_BINS,
     "error_proba_histogram": UNIT_BINS,
 }
+
+
+#: Columns that only some states have: those of window maps and of detectors.
+_PARTLY = {**SHIFT_COLUMNS, **DETECTOR_COLUMNS}
 
 
 class Thresholds(Protocol):
@@ -263,7 +274,8 @@ def _fill_histograms(grouped: pl.DataFrame) -> pl.DataFrame:
 
 def _finish(states: pl.DataFrame) -> pl.DataFrame:
     has_result = pl.col("result_name").is_not_null()
-    error_columns = list(STATE_SCHEMA)[list(STATE_SCHEMA).index("n_scored") :]
+    later = list(STATE_SCHEMA)[list(STATE_SCHEMA).index("n_scored") :]
+    error_columns = [name for name in later if name not in DETECTOR_COLUMNS]
     empty = pl.lit([], dtype=pl.List(pl.Int64))
     defaults = {
         "n_unseen": pl.lit(0, dtype=pl.Int64),
@@ -277,7 +289,7 @@ def _finish(states: pl.DataFrame) -> pl.DataFrame:
             (pl.col("hour_number") // 24).cast(pl.Date).alias("event_day"),
             (pl.col("hour_number") % 24).cast(pl.Int32).alias("hour"),
             *(pl.coalesce(name, default).alias(name) for name, default in defaults.items()),
-            *(pl.lit(None, dtype).alias(name) for name, dtype in SHIFT_COLUMNS.items() if name not in states.columns),
+            *(pl.lit(None, dtype).alias(name) for name, dtype in _PARTLY.items() if name not in states.columns),
         )
         .with_columns(pl.when(has_result).then(pl.col(name)).alias(name) for name in error_columns)
         .select(STATE_SCHEMA.names())

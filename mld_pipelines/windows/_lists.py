@@ -40,6 +40,8 @@ def add_lists(lists: pl.Series, groups: NDArray[np.int64], n_groups: int, *, wid
     Returns:
         List(Int64) column of `n_groups` rows; null where a group has only nulls.
     """
+    if lists.null_count() == len(lists):
+        return pl.Series([None] * n_groups, dtype=pl.List(pl.Int64))
     present = lists.is_not_null().to_numpy()
     lengths = lists.list.len().fill_null(0).to_numpy().astype(np.int64)
     values = lists.filter(lists.is_not_null() & (lists.list.len() > 0)).explode().to_numpy()

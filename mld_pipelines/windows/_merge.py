@@ -8,14 +8,20 @@ import polars as pl
 
 from mld_pipelines.windows._lists import add_lists
 from mld_pipelines.windows._shift import add_shift_lists
-from mld_pipelines.windows._state import COUNT_COLUMNS, HISTOGRAM_COLUMNS, KEY, STATE_SCHEMA, SUM_COLUMNS, empty_states
+from mld_pipelines.windows._state import (
+    CODE_LISTS,
+    COUNT_COLUMNS,
+    HISTOGRAM_COLUMNS,
+    KEY,
+    STATE_SCHEMA,
+    SUM_COLUMNS,
+    empty_states,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = ["merge", "roll_up"]
-
-_CODE_LISTS = ["codes", "code_counts", "code_error_proba_sums"]
 
 
 def merge(states: pl.DataFrame | Iterable[pl.DataFrame]) -> pl.DataFrame:
@@ -41,7 +47,9 @@ def merge(states: pl.DataFrame | Iterable[pl.DataFrame]) -> pl.DataFrame:
         for name, width in HISTOGRAM_COLUMNS.items()
     ]
     histograms += add_shift_lists(numbered, groups, len(sums))
-    merged = sums.with_columns(histograms).join(_merge_codes(numbered), on="group", how="left")
+    merged = sums.with_columns(histograms)
+    for lists in CODE_LISTS:
+        merged = merged.join(_merge_codes(numbered, *lists), on="group", how="left")
     return merged.select(STATE_SCHEMA.names()).sort(KEY)
 
 
@@ -64,23 +72,24 @@ def _scalar_sums() -> list[pl.Expr]:
     return [*added, pl.col("first_at").min(), pl.col("last_at").max(), pl.col("latency_max_ms").max()]
 
 
-def _merge_codes(numbered: pl.DataFrame) -> pl.DataFrame:
+def _merge_codes(numbered: pl.DataFrame, names: str, counts: str, totals: str) -> pl.DataFrame:
     """Code lists by group; null where a group has only nulls, empty lists where it has no code."""
-    known = numbered.filter(pl.col("codes").is_not_null())
+    lists = [names, counts, totals]
+    known = numbered.filter(pl.col(names).is_not_null())
     added = (
-        known.filter(pl.col("codes").list.len() > 0)
-        .select("group", *_CODE_LISTS)
-        .explode(_CODE_LISTS)
-        .group_by("group", "codes")
-        .agg(pl.col("code_counts").sum(), pl.col("code_error_proba_sums").sum())
-        .sort("group", "codes")
+        known.filter(pl.col(names).list.len() > 0)
+        .select("group", *lists)
+        .explode(lists)
+        .group_by("group", names)
+        .agg(pl.col(counts).sum(), pl.col(totals).sum())
+        .sort("group", names)
         .group_by("group", maintain_order=True)
-        .agg(_CODE_LISTS)
+        .agg(lists)
     )
-    empty = [pl.lit([], dtype=STATE_SCHEMA[name]) for name in _CODE_LISTS]
+    empty = [pl.lit([], dtype=STATE_SCHEMA[name]) for name in lists]
     return (
         known.select("group")
         .unique()
         .join(added, on="group", how="left")
-        .with_columns(pl.coalesce(name, nothing).alias(name) for name, nothing in zip(_CODE_LISTS, empty, strict=True))
+        .with_columns(pl.coalesce(name, nothing).alias(name) for name, nothing in zip(lists, empty, strict=True))
     )

@@ -17,7 +17,9 @@ import polars as pl
 from mld_pipelines.tables.monitoring import MONITORING_WINDOWS
 
 __all__ = [
+    "CODE_LISTS",
     "COUNT_COLUMNS",
+    "DETECTOR_COLUMNS",
     "HISTOGRAM_COLUMNS",
     "KEY",
     "LATENCY_STEP_MS",
@@ -46,6 +48,11 @@ COUNT_COLUMNS = (
     "n_labelled_scored",
     "n_labelled_scored_errors",
     "shift_n",
+    "n_frames",
+    "n_boxes",
+    "n_boxes_squared",
+    "n_candidates",
+    "n_candidates_over",
 )
 SUM_COLUMNS = (
     "call_sum",
@@ -55,6 +62,7 @@ SUM_COLUMNS = (
     "confidence_t_sum",
     "labelled_error_proba_sum",
     "shift_proba_sum",
+    "missed_proba_sum",
 )
 #: Histogram column → its fixed length; None = as long as the largest index seen, without trailing zeros.
 HISTOGRAM_COLUMNS: dict[str, int | None] = {
@@ -64,11 +72,35 @@ HISTOGRAM_COLUMNS: dict[str, int | None] = {
     "class_counts": None,
     "error_proba_histogram": 20,
     "category_counts": 5,
+    "boxes_histogram": 37,
+    "range_histogram": 24,
 }
+#: Lists that belong together: names, and a count and a sum for each of them.
+CODE_LISTS = (
+    ("codes", "code_counts", "code_error_proba_sums"),
+    ("missed_codes", "missed_code_counts", "missed_code_proba_sums"),
+)
 
 #: Columns of a state and their dtypes: those of `monitoring/windows` without the schema version.
 STATE_SCHEMA = pl.Schema(
     {name: dtype for name, dtype in MONITORING_WINDOWS.polars_schema.items() if name != "schema_version"}
+)
+#: Columns that only detectors fill, and their dtypes.
+DETECTOR_COLUMNS = pl.Schema(
+    {
+        name: STATE_SCHEMA[name]
+        for name in (
+            "n_frames",
+            "n_boxes",
+            "n_boxes_squared",
+            "n_candidates",
+            "n_candidates_over",
+            "missed_proba_sum",
+            "boxes_histogram",
+            "range_histogram",
+            *CODE_LISTS[1],
+        )
+    }
 )
 
 
