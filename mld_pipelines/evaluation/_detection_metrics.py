@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ import polars as pl
 
 from mld_pipelines.evaluation._summary import METRIC_COLUMNS, METRIC_EXTRAS
 from mld_pipelines.evaluation._views import ALEATORIC
+from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.metrics import (
     NUSCENES,
     NUSCENES_CLASSES,
@@ -27,9 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Boxes = tuple[Detections3D, Truths3D]
-
-__all__ = ["DETECTION_EXTRAS", "counted_units", "detection_metric_rows"]
+__all__ = ["DETECTION_EXTRAS", "RecordedBoxes", "counted_units", "detection_metric_rows"]
 
 #: What a detector has beside the columns of every task, always after them.
 DETECTION_EXTRAS = (
@@ -53,6 +53,27 @@ _OF_PREDICTIONS = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class RecordedBoxes:
+    """All boxes of one dataset, frame by frame.
+
+    Attributes:
+        input_ids: Id of each frame, (F,).
+        detections: Recorded boxes, those below the operating point included.
+        truths: True boxes of the same frames.
+    """
+
+    input_ids: Sequence[str]
+    detections: Detections3D
+    truths: Truths3D
+
+    def __post_init__(self) -> None:
+        """Check that all are of the same frames."""
+        frames = len(self.input_ids), self.detections.frames, self.truths.frames
+        if len(set(frames)) > 1:
+            raise InvalidInputError(f"ids, detections and truths are of {frames} frames; they must be of the same.")
+
+
 def counted_units(units: pl.DataFrame) -> pl.DataFrame:
     """Return the units that metrics count: kept predictions and missed objects.
 
@@ -66,7 +87,7 @@ def counted_units(units: pl.DataFrame) -> pl.DataFrame:
 
 def detection_metric_rows(
     units: pl.DataFrame,
-    boxes: Mapping[str, Boxes],
+    boxes: Mapping[str, RecordedBoxes],
     *,
     n_epoch: int | None,
     alpha: float,
@@ -78,8 +99,7 @@ def detection_metric_rows(
     Args:
         units: Rows of `evaluation/units` of one epoch, both kinds: dataset_type, input_id, unit_kind, is_error,
             outcome, confidence, error_proba, entropy, loss, category, is_aleatoric.
-        boxes: By dataset all recorded boxes, those below the operating point included, and all true boxes of the same
-            frames; a dataset without a unit has rows, too.
+        boxes: The boxes of every dataset; one without a unit has rows, too.
         n_epoch: The epoch.
         alpha: One minus the level of the intervals of shares, which reckon that boxes of a frame err together.
         n_classes: Classes of the model.
@@ -103,7 +123,7 @@ class _Share(NamedTuple):
     n: int
 
 
-def _metrics(own: pl.DataFrame, boxes: Boxes, policy: NuScenesPolicy, alpha: float) -> list[dict[str, Any]]:
+def _metrics(own: pl.DataFrame, boxes: RecordedBoxes, policy: NuScenesPolicy, alpha: float) -> list[dict[str, Any]]:
     predictions, counted = own.filter(pl.col("unit_kind") == "prediction"), counted_units(own)
     shares = {
         "accuracy": _share(counted, ~pl.col("is_error"), alpha),
@@ -114,13 +134,13 @@ def _metrics(own: pl.DataFrame, boxes: Boxes, policy: NuScenesPolicy, alpha: flo
     precision, recall = shares["precision"].value, shares["recall"].value
     values: dict[str, float | None] = {
         "counts": counted.height,
-        "n_inputs": boxes[0].frames,
+        "n_inputs": len(boxes.input_ids),
         "n_missed": counted.height - predictions.height,
         "f1": 2 * precision * recall / (precision + recall) if precision and recall else _zero(precision, recall),
         **_of_predictions(predictions),
         **_of_boxes(boxes, policy),
     }
-    behind = dict.fromkeys(_OF_PREDICTIONS, predictions.height) | {"n_inputs": boxes[0].frames}
+    behind = dict.fromkeys(_OF_PREDICTIONS, predictions.height) | {"n_inputs": len(boxes.input_ids)}
     complete = {name: _Share(value, None, None, behind.get(name, counted.height)) for name, value in values.items()}
     complete |= shares
     return [_row("metric", name, complete[name]) for name in (*METRIC_COLUMNS, *METRIC_EXTRAS, *DETECTION_EXTRAS)]
@@ -161,9 +181,9 @@ def _of_predictions(predictions: pl.DataFrame) -> dict[str, float | None]:
     }
 
 
-def _of_boxes(boxes: Boxes, policy: NuScenesPolicy) -> dict[str, float | None]:
+def _of_boxes(boxes: RecordedBoxes, policy: NuScenesPolicy) -> dict[str, float | None]:
     """Return what is known over the whole range of scores: the ranking, mAP and the errors of matched boxes."""
-    found, real = boxes
+    found, real = boxes.detections, boxes.truths
     matches = match_frames(found, real, n_classes=policy.n_classes, half_turn=policy.half_turn)
     recorded = matches.detection >= 0
     auroc = roc_auc(matches.score[recorded], ~matches.is_error[recorded])

@@ -1,0 +1,209 @@
+"""Issues and codes of a detector: those of predictions and those of objects, told by types, place and size."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from mld_pipelines.diagnosis import BoxClues, Choice, Measure
+from mld_pipelines.evaluation._descriptions import ERROR_TYPE, unit_code_rows
+from mld_pipelines.evaluation._facts import PATTERN_SHARE, SEVERAL
+from mld_pipelines.evaluation._issues import class_named, unit_issue_rows
+from mld_pipelines.evaluation._traits import class_choice, floats, metadata_traits, named_classes
+from mld_pipelines.metrics import ERROR_TYPES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from mld_pipelines.evaluation._coding import Coding
+    from mld_pipelines.evaluation._traits import Traits
+    from mld_pipelines.evaluation._verdicts import CodeVerdicts
+
+__all__ = ["UNIT_KINDS", "detection_code_rows", "detection_issue_rows", "error_type_name"]
+
+UNIT_KINDS = ("prediction", "object")
+"""Kinds of units of a detector in the order of tables."""
+
+_FAR, _SMALL = ("far away", "near the sensor"), ("large boxes", "small boxes")
+_POINTS = ("many LiDAR points", "few LiDAR points")
+_SCORE = ("high scores", "low scores")
+#: What a type means to a reader of an evidence sentence.
+_SAID = {
+    "bkg": "stand where nothing is",
+    "loc": "lie beside an object of their class",
+    "dupe": "are second boxes of an object found already",
+    "both": "have neither the class nor the place of the object near them",
+    "miss": "are objects that no box found",
+}
+
+
+class DetectionScores(NamedTuple):
+    """Risk scores of predictions as measures.
+
+    Attributes:
+        names: Name of each column of `risk_scores`.
+        meanings: What a high value says, by name.
+    """
+
+    names: Sequence[str] = ()
+    meanings: Mapping[str, str] = {}
+
+
+def error_type_name(class_names: Sequence[str] = ()) -> pl.Expr:
+    """Return the expression that names what is wrong with a box: `bkg`, `loc`, `miss` …, a confusion with its classes.
+
+    Args:
+        class_names: Names by class index; indices are shown where there are none.
+    """
+    confusion = pl.format("cls {}→{}", class_named("label", class_names), class_named("prediction", class_names))
+    is_known = (pl.col("error_type") == "cls") & pl.col("label").is_not_null()
+    return pl.when(is_known).then(confusion).otherwise(pl.col("error_type"))
+
+
+def detection_issue_rows(
+    units: pl.DataFrame,
+    prediction_verdicts: CodeVerdicts,
+    object_verdicts: CodeVerdicts,
+    *,
+    decision_dataset: str,
+    class_names: Sequence[str] = (),
+) -> pl.DataFrame:
+    """Return the rows of `evaluation/issues` without their attempt columns, predictions before objects.
+
+    Args:
+        units: Rows of `evaluation/units` of one epoch, both kinds.
+        prediction_verdicts: Category, reason, clues and advice of the codes of predictions.
+        object_verdicts: The same of objects.
+        decision_dataset: Dataset that decided.
+        class_names: Names by class index; indices are shown where there are none.
+    """
+    parts = []
+    for kind, verdicts in zip(UNIT_KINDS, (prediction_verdicts, object_verdicts), strict=True):
+        rows = unit_issue_rows(
+            units.filter(pl.col("unit_kind") == kind),
+            verdicts,
+            decision_dataset=decision_dataset,
+            unit_kind=kind,
+            class_names=class_names,
+            error_type=error_type_name(class_names),
+            patterns=[
+                _sentences(one, class_names) for one in verdicts.box_clues or (BoxClues(),) * len(verdicts.codes)
+            ],
+        )
+        parts.append(rows.with_columns(pl.lit(units["n_epoch"].first(), dtype=pl.Int64).alias("n_epoch")))
+    return pl.concat(parts)
+
+
+def detection_code_rows(
+    units: pl.DataFrame,
+    prediction_coding: Coding,
+    object_coding: Coding,
+    *,
+    decision_dataset: str,
+    class_names: Sequence[str] = (),
+    scores: DetectionScores | None = None,
+) -> pl.DataFrame:
+    """Return the rows of `evaluation/codes` without their attempt columns, predictions before objects.
+
+    Args:
+        units: Rows of `evaluation/units` of one epoch, both kinds.
+        prediction_coding: Codes of the predictions among them, in their order.
+        object_coding: Codes of the objects among them.
+        decision_dataset: Dataset whose units describe the codes.
+        class_names: Names by class index; indices are shown where there are none.
+        scores: What the risk scores of predictions are; None leaves them out.
+    """
+    parts = []
+    for kind, coding in zip(UNIT_KINDS, (prediction_coding, object_coding), strict=True):
+        own = units.filter(pl.col("unit_kind") == kind).with_columns(
+            class_named("prediction", class_names).alias("predicted"),
+            error_type_name(class_names).alias(ERROR_TYPE),
+        )
+        traits = _traits(own.filter(pl.col("dataset_type") == decision_dataset), kind, class_names, scores)
+        rows = unit_code_rows(own, coding, traits, decision_dataset=decision_dataset, unit_kind=kind)
+        parts.append(rows.with_columns(pl.lit(units["n_epoch"].first(), dtype=pl.Int64).alias("n_epoch")))
+    return pl.concat(parts)
+
+
+def _sizes(units: pl.DataFrame) -> npt.NDArray[np.float64]:
+    """Return the geometric mean of width, length and height of each box, metres."""
+    sides = [units.select(pl.col("box_3d").list.get(place, null_on_oob=True)).to_series() for place in (3, 4, 5)]
+    volume: npt.NDArray[np.float64] = np.prod([floats(side) for side in sides], axis=0)
+    return np.cbrt(volume)
+
+
+def _sentences(clues: BoxClues, class_names: Sequence[str]) -> list[str]:
+    """Return what the errors of a code have in common, each with its numbers."""
+    n = clues.n_errors
+    if n < SEVERAL:
+        return []
+    said = []
+    if clues.error_type is not None and clues.type_share >= PATTERN_SHARE:
+        count = round(clues.type_share * n)
+        if clues.error_type == "cls" and clues.confusion is not None:
+            label, prediction = named_classes(pl.Series(clues.confusion), class_names)
+            confused = round(clues.confusion_share * n)
+            said.append(f"{count} of {n} errors have the wrong class, {confused} of them are {label}→{prediction}")
+        elif clues.error_type != "miss":
+            said.append(f"{count} of {n} errors {_SAID.get(clues.error_type, 'are ' + clues.error_type)}")
+    if clues.candidate_share >= PATTERN_SHARE:
+        near = round(clues.candidate_share * n)
+        said.append(f"on {near} of {n} missed objects lies a candidate of their class below the operating point")
+    if clues.is_far:
+        said.append("its errors are farther away than three quarters of all units")
+    if clues.is_small:
+        said.append("its errors are smaller than three quarters of all units")
+    if clues.has_few_points:
+        said.append("half of its errors hold at most 5 LiDAR points")
+    return said
+
+
+def _traits(units: pl.DataFrame, kind: str, class_names: Sequence[str], scores: DetectionScores | None) -> Traits:
+    """Return what boxes can be compared by: place, size, points, score, class, error type, metadata, risk scores."""
+    measures, choices = metadata_traits(units["metadata"])
+    own = [
+        Measure(name="range", group="range", values=floats(units["range_m"]), is_context=True, meanings=_FAR),
+        Measure(name="size", group="size", values=_sizes(units), is_context=True, meanings=_SMALL),
+    ]
+    types = [_type_choice(units["error_type"])]
+    if kind == "object":
+        own.append(
+            Measure(name="points", group="points", values=floats(units["points"]), is_context=True, meanings=_POINTS)
+        )
+        classes = [class_choice("class", units["label"], class_names)]
+    else:
+        own.append(Measure(name="score", group="confidence", values=floats(units["confidence"]), meanings=_SCORE))
+        own += _risk_measures(units["risk_scores"], scores)
+        classes = [
+            class_choice("predicted class", units["prediction"], class_names),
+            class_choice("true class", units["label"], class_names),
+        ]
+    return [*own, *measures], [*classes, *types, *choices]
+
+
+def _type_choice(types: pl.Series) -> Choice:
+    place = {name: index for index, name in enumerate(ERROR_TYPES)}
+    values = types.replace_strict(place, default=-1, return_dtype=pl.Int64) if len(types) else types.cast(pl.Int64)
+    return Choice(name="error type", group="error type", values=values.to_numpy(), labels=ERROR_TYPES)
+
+
+def _risk_measures(column: pl.Series, scores: DetectionScores | None) -> list[Measure]:
+    if scores is None or not len(column) or column.null_count():
+        return []
+    width = len(scores.names)
+    if set(column.list.len().unique()) != {width}:
+        return []
+    matrix = column.explode().to_numpy().reshape(-1, width).astype(np.float64)
+    return [
+        Measure(
+            name=name,
+            group=f"score {name}",
+            values=matrix[:, place],
+            meanings=(scores.meanings.get(name, f"high {name}"), f"low {name}"),
+        )
+        for place, name in enumerate(scores.names)
+    ]
