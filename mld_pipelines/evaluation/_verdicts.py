@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,20 +22,24 @@ from mld_pipelines.evaluation._grounds import gather_grounds, q_values
 from mld_pipelines.exceptions import MldError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
-    from mld_pipelines.diagnosis import AleatoricVerdicts, CodeCounts, Policy, Recommendation, Verdicts, Vetoes
+    from mld_pipelines.diagnosis import BoxClues, CodeCounts, Policy, Recommendation, Verdicts, Vetoes
     from mld_pipelines.evaluation._coding import Coding
     from mld_pipelines.evaluation._estimation import Estimation
     from mld_pipelines.evaluation._plan import EvaluationPlan
     from mld_pipelines.evaluation._population import Population
     from mld_pipelines.metrics import UnitStatistics
 
-__all__ = ["NO_FEATURES", "CodeVerdicts", "judge_codes"]
+__all__ = ["FEW_UNITS", "NO_FEATURES", "CodeVerdicts", "conclude", "conclude_uncoded", "judge_codes"]
 
 NO_FEATURES = "no_features"
 """Reason of the single code of a model that was traced without features: there is no place to speak of."""
-_FEW_UNITS, _GAP = "few_units", "generalisation_gap"
+FEW_UNITS = "few_units"
+"""Reason of a code with too few units, and of all units where the reference is too small for a codebook."""
+_GAP = "generalisation_gap"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -54,9 +58,10 @@ class CodeVerdicts:
         contradicted_by: Datasets whose veto changed the category.
         q_value: Benjamini-Hochberg q of "worse than the rest"; None without units or rest.
         z: The overlay's Z; NaN without units.
-        clues: What the errors have in common.
         threshold: t*, the confidence at or above which an error counts as unflagged.
         policy: Tolerances and confidence.
+        clues: What the errors of inputs have in common.
+        box_clues: What the errors of boxes have in common.
     """
 
     codes: tuple[str, ...]
@@ -70,9 +75,10 @@ class CodeVerdicts:
     contradicted_by: tuple[tuple[str, ...], ...]
     q_value: tuple[float | None, ...]
     z: tuple[float, ...]
-    clues: tuple[Clues, ...]
     threshold: float
     policy: Policy
+    clues: tuple[Clues, ...] = ()
+    box_clues: tuple[BoxClues, ...] = ()
 
     def of(self, names: npt.NDArray[np.str_]) -> tuple[list[str], list[bool]]:
         """Return category and overlay flag of each unit's code.
@@ -112,8 +118,10 @@ def judge_codes(
     errors = np.asarray(statistics.is_error)[reference]
     threshold = atc_threshold(statistics.confidence[reference], float(errors.mean()))
     if coding.codebook is None:
-        reason = NO_FEATURES if population.features is None else _FEW_UNITS
-        return _uncoded(reason, threshold=threshold, policy=policy)
+        reason = NO_FEATURES if population.features is None else FEW_UNITS
+        return replace(
+            conclude_uncoded(reason, recommend(RECESSIVE, reason), threshold=threshold, policy=policy), clues=(Clues(),)
+        )
     grounds = gather_grounds(population, statistics, coding, estimation, reference, threshold=threshold, policy=policy)
     names = (*coding.codebook.names, UNSEEN)
     counts = grounds.count(reference)
@@ -132,52 +140,61 @@ def judge_codes(
     overlay = grounds.find_aleatoric(verdicts.category, is_near=is_near)
     needed = units_needed(counts.n, counts.k, policy=policy)
     clues = grounds.gather_clues(is_near=is_near, is_undecidable=(needed < 0) & (counts.n > 0))
-    return _conclude(
+    flags = [bool(flag) for flag in overlay.is_aleatoric]
+    advice = [
+        recommend(str(kind), str(why), is_aleatoric=flag, clues=known)
+        for kind, why, flag, known in zip(verdicts.category, verdicts.reason, flags, clues, strict=True)
+    ]
+    concluded = conclude(
         names,
         counts,
         vetoes=vetoes,
         verdicts=verdicts,
-        overlay=overlay,
         needed=needed,
-        clues=clues,
+        advice=advice,
         threshold=threshold,
         policy=policy,
     )
+    return replace(concluded, is_aleatoric=tuple(flags), z=tuple(overlay.z.tolist()), clues=clues)
 
 
-def _conclude(
+def conclude(
     names: tuple[str, ...],
     counts: CodeCounts,
     *,
     vetoes: Vetoes,
     verdicts: Verdicts,
-    overlay: AleatoricVerdicts,
     needed: npt.NDArray[np.int64],
-    clues: tuple[Clues, ...],
+    advice: Sequence[Recommendation],
     threshold: float,
     policy: Policy,
 ) -> CodeVerdicts:
-    """Draw the practical conclusions: how many labels decide, what to do, how to see that it worked."""
+    """Draw the practical conclusions, without overlay: how many labels decide, what to do, how to see that it worked.
+
+    Args:
+        names: Codes, `UNSEEN` last.
+        counts: Units and errors of the deciding dataset.
+        vetoes: What other datasets contradict.
+        verdicts: Categories with reasons.
+        needed: Of `units_needed`.
+        advice: What to do about each code.
+        threshold: t*.
+        policy: Tolerances and confidence.
+    """
     category, reason = verdicts.category.tolist(), verdicts.reason.tolist()
-    flags = [bool(flag) for flag in overlay.is_aleatoric]
     labels = [_needed(*facts) for facts in zip(category, reason, counts.n.tolist(), needed.tolist(), strict=True)]
-    advice = [
-        recommend(kind, why, is_aleatoric=flag, clues=known)
-        for kind, why, flag, known in zip(category, reason, flags, clues, strict=True)
-    ]
     return CodeVerdicts(
         codes=names,
         category=tuple(category),
         reason=tuple(reason),
-        is_aleatoric=tuple(flags),
+        is_aleatoric=(False,) * len(names),
         recommended=tuple(method.method for method in advice),
         how_to_verify=tuple(_verify(method, n) for method, (n, _) in zip(advice, labels, strict=True)),
         n_needed=tuple(n for n, _ in labels),
         n_needed_reason=tuple(why for _, why in labels),
         contradicted_by=tuple(by if why == _GAP else () for by, why in zip(vetoes.by, reason, strict=True)),
         q_value=q_values(counts),
-        z=tuple(overlay.z.tolist()),
-        clues=clues,
+        z=(float("nan"),) * len(names),
         threshold=threshold,
         policy=policy,
     )
@@ -200,9 +217,15 @@ def _verify(method: Recommendation, needed: int | None) -> str:
     return f"{method.verify} At its observed rate {needed} more labelled units decide it."
 
 
-def _uncoded(reason: str, *, threshold: float, policy: Policy) -> CodeVerdicts:
-    """Return the verdict where there is no codebook: all units stand together, and nothing is established."""
-    method = recommend(RECESSIVE, reason)
+def conclude_uncoded(reason: str, method: Recommendation, *, threshold: float, policy: Policy) -> CodeVerdicts:
+    """Return the verdict where there is no codebook: all units stand together, and nothing is established.
+
+    Args:
+        reason: Why there is none.
+        method: What to do.
+        threshold: t*.
+        policy: Tolerances and confidence.
+    """
     return CodeVerdicts(
         codes=(UNCODED,),
         category=(RECESSIVE,),
@@ -215,7 +238,6 @@ def _uncoded(reason: str, *, threshold: float, policy: Policy) -> CodeVerdicts:
         contradicted_by=((),),
         q_value=(None,),
         z=(float("nan"),),
-        clues=(Clues(),),
         threshold=threshold,
         policy=policy,
     )
