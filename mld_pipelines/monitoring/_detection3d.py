@@ -9,8 +9,7 @@ import weakref
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from mld_pipelines.adapters import input_hashes
-from mld_pipelines.adapters.detection3d import recognise, resolve_settings, tapping
+from mld_pipelines.adapters.detection3d import frame_hashes, recognise, resolve_settings, tapping
 from mld_pipelines.capture import DetectionInferenceEncoder, Identity, Recorder, generated_request_ids, open_sink
 from mld_pipelines.compute import resolve
 from mld_pipelines.exceptions import StorageError
@@ -177,8 +176,7 @@ class Detection3DLogger(Logger):
         try:
             call = self.adapter.call(inputs)
             tapped = hooks.enter_context(tapping(self.adapter.taps()))
-            is_one = call.frames == 1 and not isinstance(inputs, (list, tuple, dict))
-            hashed = input_hashes([inputs] if is_one else inputs, call.frames) if self._hashes_inputs else None
+            hashed = frame_hashes(inputs, call.frames) if self._hashes_inputs else None
         except Exception as error:
             self._recorder.lose("failed", rows_of((inputs,)))
             self._failed(error)

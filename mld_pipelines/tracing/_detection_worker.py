@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mld_pipelines.adapters import fingerprint, input_hashes, unwrap
+from mld_pipelines.adapters import fingerprint, unwrap
 from mld_pipelines.adapters.detection3d import (
     Setting,
     Settings3D,
+    frame_hashes,
     observe,
     recognise,
     resolve_settings,
@@ -118,7 +119,7 @@ class DetectionForwardWorker:
             columns = {f"{_TRUTH}{name}": getattr(truths, name) for name in _TRUTHS}
             columns |= {name: np.array([value]) for name, value in self._facts.items()}
             columns["input_ids"] = np.array(frames.input_ids)
-            columns["hashes"] = np.array([input_hashes([one], 1)[0] for one in frames.inputs])
+            columns["hashes"] = np.array([frame_hashes(one, 1)[0] for one in frames.inputs])
             rows = metadata_rows(frames.metadata, len(frames.targets)) or []
             columns["metadata"] = np.array([row or "{}" for row in rows])
             for index, inputs in enumerate(frames.inputs):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mld_pipelines.adapters import input_hashes, unwrap
-from mld_pipelines.adapters.detection3d import observe, recognise, resolve_settings, to_arrays
+from mld_pipelines.adapters import unwrap
+from mld_pipelines.adapters.detection3d import frame_hashes, observe, recognise, resolve_settings, to_arrays
 from mld_pipelines.capture import (
     DetectionTraceCall,
     DetectionTraceEncoder,
@@ -164,7 +164,7 @@ class Detection3DTracer(Tracer):
         ids = normalise_input_ids(_listed(input_ids, n), n)
         dataset, epoch = checked_dataset(dataset_type), checked_epoch(n_epoch)
         rows, uris = metadata_rows(metadata, n), checked_uris(input_uris, n)
-        hashes = input_hashes([inputs] if n == 1 and not isinstance(inputs, (list, tuple, dict)) else inputs, n)
+        hashes = frame_hashes(inputs, n)
         traced = self._opened(dataset, epoch)
         self._warn_about_order(truths)
         seen = observe(self.adapter, inputs)

@@ -17,6 +17,7 @@ from mld_pipelines.adapters.detection3d._contract import (
     Tap,
 )
 from mld_pipelines.adapters.detection3d._families import Family, families
+from mld_pipelines.adapters.detection3d._frame_hashes import frame_hashes
 from mld_pipelines.adapters.detection3d._observe import Observed3D, observe, tapping, to_arrays
 from mld_pipelines.adapters.detection3d._recognise import Recognised, identify, recognise
 from mld_pipelines.adapters.detection3d._settings import resolve_settings
@@ -35,6 +36,7 @@ __all__ = [
     "Settings3D",
     "Tap",
     "families",
+    "frame_hashes",
     "identify",
     "observe",
     "recognise",

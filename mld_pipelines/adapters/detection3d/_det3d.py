@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mld_pipelines.adapters.detection3d._contract import Call, Setting, Settings3D
-from mld_pipelines.adapters.detection3d._native import known_convention, ragged
+from mld_pipelines.adapters.detection3d._native import known_convention, listed_clouds, ragged
 from mld_pipelines.adapters.detection3d._settings import first_found, first_range
 from mld_pipelines.adapters.detection3d._signals import attribute, mro_names, mro_roots
 from mld_pipelines.exceptions import InvalidInputError
@@ -130,5 +130,5 @@ def _example(inputs: Any) -> dict[str, Any]:
         example = dict(inputs)
         is_one_frame = getattr(example.get("points"), "ndim", 0) == 2
         return {**example, "points": [example["points"]]} if is_one_frame else example
-    points = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
+    points = listed_clouds(inputs)
     return {"points": points, "metadata": [{} for _ in points]}

@@ -18,7 +18,17 @@ if TYPE_CHECKING:
 
     from mld_pipelines.adapters.detection3d._contract import Raw
 
-__all__ = ["as_tensor", "canonical", "detections", "each_frame", "known_convention", "natives", "ragged", "segment"]
+__all__ = [
+    "as_tensor",
+    "canonical",
+    "detections",
+    "each_frame",
+    "known_convention",
+    "listed_clouds",
+    "natives",
+    "ragged",
+    "segment",
+]
 
 
 def known_convention(name: str) -> str:
@@ -128,6 +138,15 @@ def ragged(found: Sequence[Mapping[str, Any]], *, frames: int, prefix: str = "")
         f"{prefix}labels": joined[1],
         f"{prefix}offsets": counts.cumsum(0),
     }
+
+
+def listed_clouds(points: Any) -> list[Any]:
+    """Return the clouds of a call, one entry per frame.
+
+    Args:
+        points: One cloud (N, 4+), a batch (B, N, 4+) as collate functions stack it, or a sequence of clouds.
+    """
+    return list(points) if isinstance(points, (list, tuple)) or getattr(points, "ndim", 2) == 3 else [points]
 
 
 def as_tensor(value: Any) -> torch.Tensor:

@@ -15,7 +15,14 @@ import numpy as np
 
 from mld_pipelines.adapters.detection3d._contract import Call, Setting, Settings3D
 from mld_pipelines.adapters.detection3d._families import Family
-from mld_pipelines.adapters.detection3d._native import detections, each_frame, known_convention, ragged, segment
+from mld_pipelines.adapters.detection3d._native import (
+    detections,
+    each_frame,
+    known_convention,
+    listed_clouds,
+    ragged,
+    segment,
+)
 from mld_pipelines.adapters.detection3d._rows import Features, frame_of
 from mld_pipelines.adapters.detection3d._settings import first_found, first_range
 from mld_pipelines.adapters.detection3d._signals import attribute, mro_names
@@ -247,7 +254,7 @@ def _voxelised(model: Any, points: Any) -> dict[str, Any]:
             "the data set of the OpenPCDet model is in training mode and would augment the points; the model was not "
             "called. Build it with training=False, or pass a batch_dict."
         )
-    frames = list(points) if isinstance(points, (list, tuple)) else [points]
+    frames = listed_clouds(points)
     samples = [dataset.prepare_data({"points": _array(one), "frame_id": place}) for place, one in enumerate(frames)]
     return dict(dataset.collate_batch(samples))
 

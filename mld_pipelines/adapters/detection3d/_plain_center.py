@@ -14,7 +14,7 @@ import numpy as np
 
 from mld_pipelines.adapters.detection3d._contract import Call, Settings3D, Tap
 from mld_pipelines.adapters.detection3d._families import Family
-from mld_pipelines.adapters.detection3d._native import each_frame, ragged, segment
+from mld_pipelines.adapters.detection3d._native import each_frame, listed_clouds, ragged, segment
 from mld_pipelines.adapters.detection3d._peaks import sigmoid
 from mld_pipelines.adapters.detection3d._rows import Boxes, Features, Proposals, frame_of
 from mld_pipelines.adapters.detection3d._sampling import sample_found
@@ -89,7 +89,7 @@ class PlainCenterAdapter:
                 f"the inputs have the keys {sorted(map(str, inputs))}; this detector needs `points`: one tensor "
                 "(N, 4+), or a list of them. The model was not called."
             )
-        frames = list(given) if isinstance(given, (list, tuple)) else [given]
+        frames = listed_clouds(given)
         return Call(self._model, (frames,), {}, len(frames))
 
     def taps(self) -> Sequence[Tap]:

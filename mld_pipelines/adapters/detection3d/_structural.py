@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 from mld_pipelines.adapters.detection3d._contract import Call, Frame3D, Raw, Setting, Settings3D, Tap
 from mld_pipelines.adapters.detection3d._families import Family
 from mld_pipelines.adapters.detection3d._mmdet3d import CONVENTION_CODES, convention_of
-from mld_pipelines.adapters.detection3d._native import detections, each_frame, known_convention, ragged, segment
+from mld_pipelines.adapters.detection3d._native import (
+    detections,
+    each_frame,
+    known_convention,
+    listed_clouds,
+    ragged,
+    segment,
+)
 from mld_pipelines.adapters.detection3d._rows import Features, frame_of
 from mld_pipelines.adapters.detection3d._sampling import sample_found
 from mld_pipelines.adapters.detection3d._settings import UNKNOWN, first_found, first_range
@@ -97,7 +104,7 @@ class StructuralAdapter:
     def call(self, inputs: Any) -> Call:
         """Return the call: points as a list of frames; a dict by name where `forward` takes its keys, else whole."""
         if not isinstance(inputs, Mapping):
-            frames = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
+            frames = listed_clouds(inputs)
             return Call(self._model, (frames,), {}, len(frames))
         given, frames_given = dict(inputs), _frames(inputs)
         if _takes(self._model, given):

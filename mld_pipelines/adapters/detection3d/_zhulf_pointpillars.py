@@ -18,6 +18,7 @@ from mld_pipelines.adapters.detection3d._native import (
     detections,
     each_frame,
     known_convention,
+    listed_clouds,
     natives,
     ragged,
     segment,
@@ -87,7 +88,7 @@ class ZhulfAdapter:
                 f"the inputs have the keys {sorted(map(str, inputs))}; this PointPillars needs `points`: one tensor "
                 "(N, 4), or a list of them. The model was not called."
             )
-        frames = list(given) if isinstance(given, (list, tuple)) else [given]
+        frames = listed_clouds(given)
         return Call(self._model, (frames,), {"mode": "test"}, len(frames))
 
     def taps(self) -> Sequence[Tap]:
