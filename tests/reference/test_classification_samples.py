@@ -7,83 +7,15 @@ substituted; every other line is executed as it is written.
 from __future__ import annotations
 
 import os
-import re
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from mld_pipelines.lake import Lake
 from mld_pipelines.tables import LANDING_INFERENCES, LANDING_RECEIPTS, LANDING_TRACES
-
-GUIDES = Path(__file__).parents[2] / ".." / "shared" / "reference"
-TRACING, LOGGING = "001_tracing_evaluation.txt", "000_logging.txt"
-CODE = (
-    *("from ", "import ", "for ", "with ", "#", ")", "_ =", "print(", "tracer", "evaluator", "result =", "result."),
-    *("issues_df", "image", "label", "model,", "model_name=", "version_name=", "result_name=", "input_ids="),
-    *("dataset_type=", "n_epoch=", "groupby=", "adjustby="),
-)
-"""How lines of code begin in the sections that mix them with prose, tables and printed examples."""
+from tests.support.guides import GUIDES, LOGGING, TRACING, execute, lines_between, only_code
 
 pytestmark = pytest.mark.skipif(not GUIDES.is_dir(), reason="the guides in ../shared are not here")
-
-
-def lines_between(guide: str, first: str, last: str, *, after: str = "") -> list[str]:
-    """Return the lines of a guide from one line to another, the first such pair behind a heading."""
-    lines = (GUIDES / guide).read_text(encoding="utf-8").splitlines()
-    start = lines.index(after) if after else 0
-    begin = lines.index(first, start)
-    return lines[begin : lines.index(last, begin) + 1]
-
-
-def only_code(lines: list[str]) -> list[str]:
-    """Leave out the prose, tables and printed examples between the snippets of a section."""
-    return [line for line in lines if line.startswith(CODE)]
-
-
-def indented(lines: list[str]) -> list[str]:
-    """Restore the indentation: a loop lasts to the next comment after its first call ends, a `with` one statement."""
-    restored: list[str] = []
-    level, brackets, with_level = 0, 0, 0
-    for position, line in enumerate(lines):
-        if brackets == 0 and line.startswith("#") and not _goes_on(lines[position + 1 :], level):
-            level = 0
-        restored.append("    " * level + line)
-        code = line.split("  #")[0] if line.startswith("#") else line.split(" #")[0]
-        if line.startswith("#"):
-            continue
-        brackets += sum(code.count(c) for c in "([{") - sum(code.count(c) for c in ")]}")
-        if brackets:
-            continue
-        if code.endswith(":"):
-            level += 1
-            with_level = level if code.startswith("with ") else with_level
-        elif level and level == with_level:
-            level, with_level = level - 1, 0
-    return restored
-
-
-def _goes_on(rest: list[str], level: int) -> bool:
-    """Return whether a comment belongs to the loop it stands in: what follows uses what the loop makes."""
-    return level > 0 and bool(rest) and rest[0].startswith(("predictions =", "process_predictions("))
-
-
-def substituted(lines: list[str]) -> str:
-    """Substitute import path, credentials and ellipses, and nothing else."""
-    source = []
-    for line in lines:
-        changed = line.replace("ml_debugger", "mld_pipelines")
-        changed = re.sub(r'^(os\.environ\["MLD_API_ENDPOINT"\] = ).*', r"\1given['endpoint']", changed)
-        changed = re.sub(r'^(os\.environ\["MLD_API_KEY"\] = ).*', r"\1'mldbg_test'", changed)
-        source.append(re.sub(r"^(\w+) = \.\.\.", r"\1 = given['\1']", changed))
-    return "\n".join(source)
-
-
-def execute(lines: list[str], names: dict[str, Any]) -> dict[str, Any]:
-    """Run a sample in a namespace and return it."""
-    exec(compile(substituted(indented(lines)), "sample", "exec"), names)
-    return names
 
 
 class Blobs(torch.utils.data.Dataset):
