@@ -21,11 +21,13 @@ def folder(tmp_path_factory):
 
 
 def run(script, folder):
-    """Run a script with nothing set: its lake is `.mld/lake` below the folder."""
+    """Run a script, or a module of the checkout, with nothing set: its lake is `.mld/lake` below the folder."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith("MLD_")}
+    is_file = script.endswith(".py")
     done = subprocess.run(
-        [sys.executable, str(EXAMPLES / script)],
-        cwd=folder, env=variables, capture_output=True, text=True, timeout=280, check=False,
+        [sys.executable, *([str(EXAMPLES / script)] if is_file else ["-m", f"examples.{script}"])],
+        cwd=folder, env=variables | ({} if is_file else {"PYTHONPATH": str(EXAMPLES.parent), "OMP_NUM_THREADS": "1"}),
+        capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
     assert done.returncode == 0, f"{script} failed: {done.stderr[-3000:]}"
     assert done.stderr == "", f"{script} complained: {done.stderr}"
@@ -75,3 +77,28 @@ def test_the_error_probability_ranks_the_mistakes_of_unseen_digits(logged, lake)
     wrong = rows["prediction"].to_numpy() != load_digits().target[1200:]
     assert 0.02 < wrong.mean() < 0.4
     assert roc_auc_score(wrong, rows["error_proba"].to_numpy()) > 0.75
+
+
+@pytest.fixture(scope="module")
+def detected(tmp_path_factory):
+    """The folder of the 3D examples, and what they printed."""
+    folder = tmp_path_factory.mktemp("detection3d")
+    return folder, run("detection3d_tracing", folder), run("detection3d_logging", folder)
+
+
+def test_the_3d_tracing_example_stores_frames_given_one_by_one_and_in_batches(detected):
+    folder, printed, _ = detected
+    rows = Lake(str(folder / ".mld" / "lake"), code_version="test").read(LANDING_TRACES)
+    assert "plain-centerpoint; boxes from a score of 0.1" in printed
+    assert "48 frames stored" in printed
+    assert rows.group_by("dataset_type").len().sort("dataset_type").rows() == [("train", 24), ("val", 24)]
+    assert rows["input_hash"].n_unique() == 48
+    assert rows["truth_labels"].list.len().sum() > 100
+
+
+def test_the_3d_logging_example_stores_every_frame_of_the_drive(detected):
+    folder, _, printed = detected
+    rows = Lake(str(folder / ".mld" / "lake"), code_version="test").read(LANDING_INFERENCES)
+    objects = int(rows["scores"].list.len().sum())
+    assert f"24 frames stored, {objects} objects found in them" in printed
+    assert rows.height == 24
