@@ -5,6 +5,7 @@ from __future__ import annotations
 from mld_pipelines.evaluation._artifacts import load_baseline, load_scorer
 from mld_pipelines.evaluation._current import current_result, current_results, promote_result
 from mld_pipelines.evaluation._datasets import PRODUCTION, choose_decision_dataset
+from mld_pipelines.evaluation._detection_metrics import DETECTION_EXTRAS, counted_units
 from mld_pipelines.evaluation._epochs import EpochSpec, format_spec, parse_spec, resolve_epochs
 from mld_pipelines.evaluation._evaluate import Progress, compute, evaluate, evaluate_again
 from mld_pipelines.evaluation._evidence import EVIDENCE_SCHEMA, reliability_bins, window_evidence
@@ -17,12 +18,24 @@ from mld_pipelines.evaluation._promotion import Promotion, UnfinishedStream, pro
 from mld_pipelines.evaluation._store import Evaluation, remove_unbound, store
 from mld_pipelines.evaluation._stress_promotion import STRESS_WARNING, promote_stress
 from mld_pipelines.evaluation._summary import CATEGORY_RATIOS, METRIC_COLUMNS, METRIC_EXTRAS
-from mld_pipelines.evaluation._views import ALEATORIC, VIEW_COLUMNS, metadata_columns, view
+from mld_pipelines.evaluation._views import (
+    ALEATORIC,
+    BOX_COLUMNS,
+    DETECTION_VIEW_COLUMNS,
+    VIEW_COLUMNS,
+    is_detection,
+    metadata_columns,
+    unit_columns,
+    view,
+)
 from mld_pipelines.evaluation._window_estimates import estimate_units
 
 __all__ = [
     "ALEATORIC",
+    "BOX_COLUMNS",
     "CATEGORY_RATIOS",
+    "DETECTION_EXTRAS",
+    "DETECTION_VIEW_COLUMNS",
     "EVIDENCE_SCHEMA",
     "METRIC_COLUMNS",
     "METRIC_EXTRAS",
@@ -40,6 +53,7 @@ __all__ = [
     "UnfinishedStream",
     "choose_decision_dataset",
     "compute",
+    "counted_units",
     "current_result",
     "current_results",
     "estimate_units",
@@ -49,6 +63,7 @@ __all__ = [
     "filter_expression",
     "filtered",
     "format_spec",
+    "is_detection",
     "known_models",
     "labelled_production",
     "latest_feedback",
@@ -69,6 +84,7 @@ __all__ = [
     "score_inferences",
     "store",
     "unfinished_streams",
+    "unit_columns",
     "view",
     "window_evidence",
 ]

@@ -13,7 +13,16 @@ from mld_pipelines.exceptions import InvalidInputError
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-__all__ = ["ALEATORIC", "VIEW_COLUMNS", "metadata_columns", "view"]
+__all__ = [
+    "ALEATORIC",
+    "BOX_COLUMNS",
+    "DETECTION_VIEW_COLUMNS",
+    "VIEW_COLUMNS",
+    "is_detection",
+    "metadata_columns",
+    "unit_columns",
+    "view",
+]
 
 ALEATORIC = "aleatoric_hotspot"
 
@@ -28,9 +37,20 @@ VIEW_COLUMNS = (
     "prediction",
     "confidence_bin",
 )
+#: Names that `groupby` knows of a detector.
+DETECTION_VIEW_COLUMNS = (*VIEW_COLUMNS, "unit_kind", "outcome", "error_sub_type", "range_bin")
+
+#: Columns of `evaluation/units` that only the units of a detector have.
+BOX_COLUMNS = (
+    "unit_index", "outcome", "error_type", "error_sub_type", "box_3d", "range_m", "points", "match_distance", "ate",
+    "ase", "aoe", "ave", "truth_index",
+)  # fmt: skip
 _FILTER_ONLY = ("confidence", "entropy", "loss", "error_proba", "is_error", "is_aleatoric", "input_id")
 _COUNTED = ("counts", "ratio", "errors", "error_rate", "mean_error_proba")
 _CONFIDENCE_BINS = 10
+_RANGE_STEP = 10
+"""Metres of a range bin."""
+_BOX_FILTERS = ("score", *(name for name in BOX_COLUMNS if name not in ("box_3d", *DETECTION_VIEW_COLUMNS)))
 
 
 def view(
@@ -47,38 +67,61 @@ def view(
     The dataset (and the epoch, where there are several) is always part of both groupings. An aleatoric unit counts
     in its primary category and in `aleatoric_hotspot`.
 
+    So is the kind of unit of a detector: an object that was found and the prediction that found it are one success.
+
     Args:
         units: Rows of `evaluation/units`.
-        groupby: Names among `VIEW_COLUMNS` and the metadata keys.
+        groupby: Names among `VIEW_COLUMNS` (of a detector `DETECTION_VIEW_COLUMNS`) and the metadata keys.
         adjustby: Subset of `groupby`; None divides by the dataset.
         filters: See `Filters`.
         exclusive: Count every unit in its primary category only.
         sort: Column to sort by inside a dataset, largest first for numbers.
 
     Returns:
-        Columns: dataset, [n_epoch], the groups, counts, ratio, errors, error_rate, mean_error_proba.
+        Columns: dataset, [n_epoch], [unit_kind], the groups, counts, ratio, errors, error_rate, mean_error_proba.
 
     Raises:
         InvalidInputError: Unknown or misplaced names.
     """
     groups, adjust = _names(groupby), _names(adjustby)
-    frame = _named(units.collect())
+    frame = unit_columns(units.collect())
+    has_boxes = is_detection(frame)
+    frame = _with_boxes(frame) if has_boxes else _named(frame)
     traced = metadata_columns(frame, taken={*frame.columns, *_COUNTED})
-    valid = [*VIEW_COLUMNS, *traced]
+    valid = [*(DETECTION_VIEW_COLUMNS if has_boxes else VIEW_COLUMNS), *traced]
     _check_names(groups, adjust, valid)
     frame = frame.with_columns(
         value.alias(key) for key, value in traced.items() if key in groups or filters is not None
     )
-    frame = filtered(frame, filters, {*valid, *_FILTER_ONLY})
+    frame = filtered(frame, filters, {*valid, *_FILTER_ONLY, *(_BOX_FILTERS if has_boxes else ())})
     if not exclusive and "category" in groups:
         frame = _with_overlay(frame)
     scope = ["dataset", *(["n_epoch"] if "n_epoch" in groups or frame["n_epoch"].n_unique() > 1 else [])]
+    scope += ["unit_kind"] if has_boxes else []
     keys = list(dict.fromkeys([*scope, *groups]))
     counted = _counted(frame, keys, list(dict.fromkeys([*scope, *adjust])))
     if sort not in counted.columns:
         raise InvalidInputError(f"cannot sort by {sort!r}; the view has {counted.columns}.")
     descending = counted.schema[sort].is_numeric()
     return counted.sort([*scope, sort, *groups], descending=[False] * len(scope) + [descending] + [False] * len(groups))
+
+
+def is_detection(units: pl.DataFrame) -> bool:
+    """Return whether units are boxes.
+
+    Args:
+        units: Rows of `evaluation/units`.
+    """
+    return "outcome" in units.columns and bool(units["outcome"].is_not_null().any())
+
+
+def unit_columns(units: pl.DataFrame) -> pl.DataFrame:
+    """Return units with the columns that mean something for them: those of boxes only where there are boxes.
+
+    Args:
+        units: Rows of `evaluation/units`.
+    """
+    return units if is_detection(units) else units.drop(BOX_COLUMNS, strict=False)
 
 
 def metadata_columns(units: pl.DataFrame, *, taken: Collection[str] = ()) -> dict[str, pl.Expr]:
@@ -121,6 +164,17 @@ def _named(frame: pl.DataFrame) -> pl.DataFrame:
         pl.col("dataset_type").alias("dataset"),
         pl.when("is_error").then(confusion).alias("error_type"),
         pl.format("{}–{}", low.round(1), high.round(1)).alias("confidence_bin"),
+    )
+
+
+def _with_boxes(frame: pl.DataFrame) -> pl.DataFrame:
+    """Add what a view of boxes derives; the error type is stored, for it is not told by the classes alone."""
+    steps = (pl.col("range_m") / _RANGE_STEP).floor().cast(pl.Int64) * _RANGE_STEP
+    types = frame["error_type"]
+    return _named(frame).with_columns(
+        types,
+        pl.col("confidence").alias("score"),
+        pl.format("{}–{} m", steps, steps + _RANGE_STEP).alias("range_bin"),
     )
 
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from mld_pipelines.evaluation import excess_errors, load_scorer
+from mld_pipelines.evaluation import excess_errors, load_scorer, unit_columns
 from mld_pipelines.evaluator._pairing import Side
 from mld_pipelines.evaluator._scoring import ScorerChoice
-from mld_pipelines.exceptions import UnknownEpochError
+from mld_pipelines.exceptions import InvalidInputError, UnknownEpochError
 from mld_pipelines.tables import ESTIMATORS_MODELS, ISSUE_COLUMNS
 
 if TYPE_CHECKING:
@@ -30,13 +30,18 @@ class ResultContents:
     def __init__(self, stored: StoredResult) -> None:
         self._stored = stored
 
+    @property
+    def _detects(self) -> bool:
+        """Whether units are boxes."""
+        return bool(self._stored.row["task"] != "classification")
+
     @functools.cached_property
     def _metrics(self) -> pl.DataFrame:
         return self._stored.metrics()
 
     @functools.cached_property
     def _units(self) -> pl.DataFrame:
-        return self._stored.units().drop("risk_scores").collect()
+        return unit_columns(self._stored.units().drop("risk_scores").collect())
 
     @functools.cached_property
     def _issues(self) -> pl.DataFrame:
@@ -99,6 +104,23 @@ class ResultContents:
             name += " without epoch" if epoch is None else f" epoch {epoch}"
         lineage: str | None = next(iter(lineages), None)
         return Side(name, self._units.filter(in_epoch), lineage)
+
+    def _of_kind(self, frame: pl.DataFrame, unit_kind: str | None) -> pl.DataFrame:
+        """Return the rows of one kind of unit; None stands for all.
+
+        Raises:
+            InvalidInputError: This result has no such units.
+        """
+        known = ("prediction", "object") if self._detects else ("input",)
+        if unit_kind is not None and unit_kind not in known:
+            raise InvalidInputError(f"unknown unit_kind {unit_kind!r}; this result has: {', '.join(known)}.")
+        return frame if unit_kind is None else frame.filter(pl.col("unit_kind") == unit_kind)
+
+    def _metric_table(self) -> pl.DataFrame:
+        """Return the metrics, one row per dataset and epoch; what counts is a whole number."""
+        wide = self._wide("metric")
+        counted = [name for name in ("counts", "n_inputs", "n_missed") if name in wide.columns]
+        return wide.with_columns(pl.col(counted).cast(pl.Int64))
 
     def _wide(self, scope: str) -> pl.DataFrame:
         rows = self._metrics.filter(pl.col("scope") == scope).rename({"dataset_type": "dataset"})

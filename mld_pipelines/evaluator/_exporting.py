@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from mld_pipelines.evaluation import ALEATORIC, excess_errors
+from mld_pipelines.evaluation import ALEATORIC, excess_errors, unit_columns
 from mld_pipelines.evaluator._contents import ResultContents
 from mld_pipelines.evaluator._display import ResultFrame
 from mld_pipelines.evaluator._export import Exported, export_files
@@ -28,11 +28,12 @@ _ATTEMPT = ["schema_version", "evaluation_id", "result_name", "model_key"]
 class ResultExport(ResultContents):
     """Codes and files of a result; the base of `Result`."""
 
-    def get_codes(self, category: str | Sequence[str] | None = None) -> ResultFrame:
+    def get_codes(self, category: str | Sequence[str] | None = None, *, unit_kind: str | None = None) -> ResultFrame:
         """Return one row per error code that says what it is, in the order of `get_issues`.
 
         Args:
             category: Only codes of these categories; `aleatoric_hotspot`, which overlays the others, means the flagged.
+            unit_kind: Of a detector only codes of predictions (`"prediction"`) or of objects (`"object"`).
 
         Returns:
             error_code, category, is_aleatoric, then counts, class mix, confusions, typical inputs, what distinguishes
@@ -40,9 +41,9 @@ class ResultExport(ResultContents):
             deciding dataset. A result made before codes described themselves has no rows.
 
         Raises:
-            InvalidInputError: An unknown category; the message lists those that exist.
+            InvalidInputError: An unknown category or kind; the message lists those that exist.
         """
-        frame = self._described
+        frame = self._of_kind(self._described, unit_kind)
         if category is not None:
             wanted = [category] if isinstance(category, str) else list(category)
             known = (*CATEGORIES, ALEATORIC)
@@ -99,8 +100,8 @@ class ResultExport(ResultContents):
         return ordered.select(names[0], "category", "is_aleatoric", *names[1:], "n_epoch", "unit_kind")
 
     def _all_units(self) -> pl.DataFrame:
-        rows = self._stored.units().drop(_ATTEMPT).collect().rename({"dataset_type": "dataset"})
-        return rows.sort(_KEY)
+        rows = unit_columns(self._stored.units().drop(_ATTEMPT).collect()).rename({"dataset_type": "dataset"})
+        return rows.sort([*_KEY, *(["unit_index"] if "unit_index" in rows.columns else [])])
 
     def _all_metrics(self) -> pl.DataFrame:
         rows = self._stored.metrics().drop(_ATTEMPT).rename({"dataset_type": "dataset"})
@@ -116,7 +117,12 @@ class ResultExport(ResultContents):
         from mld_pipelines.evaluator._report import render_report
         from mld_pipelines.evaluator._report_facts import gather_facts
 
-        metrics = self._wide("metric").with_columns(pl.col("counts").cast(pl.Int64))
         return render_report(
-            gather_facts(self._stored, metrics=metrics, issues=self._issues, codes=self._described, units=self._units)
+            gather_facts(
+                self._stored,
+                metrics=self._metric_table(),
+                issues=self._issues,
+                codes=self._described,
+                units=self._units,
+            )
         )

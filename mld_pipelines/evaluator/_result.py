@@ -10,6 +10,7 @@ import polars as pl
 from mld_pipelines.evaluation import (
     ALEATORIC,
     CATEGORY_RATIOS,
+    DETECTION_EXTRAS,
     METRIC_COLUMNS,
     METRIC_EXTRAS,
     Filters,
@@ -76,9 +77,15 @@ class Result(ResultExport):
 
         `net_entropy` and `net_entropy_loss` are sums over the units in nats; `auroc` and `auprc` are macro
         one-vs-rest; `error_proba_auprc` has "error" as its positive class.
+
+        Of a detector `counts` are kept predictions and missed objects, `accuracy` the share of them that is right,
+        `auroc` ranks true above false positives by score over all recorded boxes, `auprc` is mAP as nuScenes has it,
+        and entropies are those of predictions. Behind stand n_inputs (frames), n_missed, precision, recall and f1 at
+        the operating point, map, nds_like, and the errors of matched boxes: mate (m), mase, maoe (rad), mave (m/s).
         """
-        wide = self._wide("metric").with_columns(pl.col("counts").cast(pl.Int64))
-        return ResultFrame(wide.select("dataset", *METRIC_COLUMNS, *METRIC_EXTRAS, *self._epoch_column()))
+        extras = DETECTION_EXTRAS if self._detects else ()
+        names = ("dataset", *METRIC_COLUMNS, *METRIC_EXTRAS, *extras, *self._epoch_column())
+        return ResultFrame(self._metric_table().select(names))
 
     def issue_category_summary(self) -> ResultFrame:
         """Return one row per dataset with the share of its units in each category; aleatoric overlays the others."""
@@ -95,7 +102,12 @@ class Result(ResultExport):
         return summary
 
     def get_issues(
-        self, dataset: str | None = None, category: str | Sequence[str] | None = None, filters: Filters | None = None
+        self,
+        dataset: str | None = None,
+        category: str | Sequence[str] | None = None,
+        filters: Filters | None = None,
+        *,
+        unit_kind: str | None = None,
     ) -> ResultFrame:
         """Return one row per error code and dataset, the deciding dataset first, its worst codes first.
 
@@ -105,12 +117,13 @@ class Result(ResultExport):
             dataset: Only this dataset.
             category: Only these categories; `aleatoric_hotspot`, which overlays the others, means the flagged codes.
             filters: Mapping, strings or a polars expression over the columns.
+            unit_kind: Of a detector only codes of predictions (`"prediction"`) or of objects (`"object"`).
 
         Raises:
-            InvalidInputError: An unknown dataset or category, or a filter that names an unknown column or a construct
-                that is not allowed.
+            InvalidInputError: An unknown dataset, category or kind, or a filter that names an unknown column or a
+                construct that is not allowed.
         """
-        frame = self._issues
+        frame = self._of_kind(self._issues, unit_kind)
         if dataset is not None:
             _check_known("dataset", [dataset], self._stored.row["datasets"])
             frame = frame.filter(pl.col("dataset") == dataset)
@@ -134,9 +147,10 @@ class Result(ResultExport):
 
         Args:
             groupby: Any of dataset, n_epoch, category, error_code, error_type, label, prediction, confidence_bin and
-                the metadata keys.
+                the metadata keys; of a detector also unit_kind, outcome, error_sub_type and range_bin.
             adjustby: Groups whose counts are the denominator of `ratio`; None divides by the dataset.
-            filters: Mapping, strings or a polars expression over the unit columns.
+            filters: Mapping, strings or a polars expression over the unit columns, of a detector also score, range_m,
+                points, match_distance, ate, ase, aoe and ave.
             exclusive: Count aleatoric units in their primary category only.
             sort: Column to sort by.
 
@@ -176,7 +190,9 @@ class Result(ResultExport):
             dataset, n_epoch, input_id, input_uri (null where none was recorded), label, prediction, is_error,
             confidence, error_proba (cross-fitted on the deciding dataset), error_code, category, is_aleatoric,
             support_distance, loss, reasons, then the metadata keys; a key named like one of these columns stands as
-            `metadata_<key>`.
+            `metadata_<key>`. Of a detector unit_kind, unit_index (place in the frame's recorded or true boxes),
+            outcome, error_type, box_3d, range_m, points, match_distance, ate, ase, aoe, ave and truth_box_3d (the true
+            box that a prediction matches or is mistaken about) stand before the metadata.
 
         Raises:
             InvalidInputError: An unknown code, category, dataset, order, or filter; the message names what exists.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
-from mld_pipelines.diagnosis import SCORE_NAMES
-from mld_pipelines.evaluation import ALEATORIC, PRODUCTION, Filters, filtered, metadata_columns
+from mld_pipelines.diagnosis import SCORE_MEANINGS, SCORE_NAMES
+from mld_pipelines.evaluation import ALEATORIC, BOX_COLUMNS, PRODUCTION, Filters, filtered, metadata_columns
 from mld_pipelines.evaluator._display import ResultFrame
 from mld_pipelines.evaluator._reasons import REASONS_TYPE, reasons_column
 from mld_pipelines.exceptions import InvalidInputError
@@ -17,7 +17,7 @@ from mld_pipelines.tables import EVALUATION_UNITS, LANDING_INFERENCES, TRACES_IN
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from mld_pipelines.diagnosis import ProductionScorer
+    from mld_pipelines.diagnosis import DetectionScorer, ProductionScorer
     from mld_pipelines.evaluation import StoredResult
 
 __all__ = ["ORDERS", "SAMPLE_COLUMNS", "order_units", "sample_frame", "select_units"]
@@ -38,6 +38,12 @@ ORDERS = {
 SAMPLE_COLUMNS = (
     "dataset", "n_epoch", "input_id", "input_uri", "label", "prediction", "is_error", "confidence", "error_proba",
     "error_code", "category", "is_aleatoric", "support_distance", "loss", "reasons",
+)  # fmt: skip
+
+#: Columns of a box, after those of every sample.
+BOX_SAMPLE_COLUMNS = (
+    "unit_kind", "unit_index", "outcome", "error_type", "box_3d", "range_m", "points", "match_distance", "ate", "ase",
+    "aoe", "ave", "truth_box_3d",
 )  # fmt: skip
 
 
@@ -62,9 +68,13 @@ def select_units(
         wanted = as_list(category)
         overlay = pl.col("is_aleatoric").fill_null(value=False) & pl.lit(ALEATORIC in wanted)
         frame = frame.filter(pl.col("category").is_in(wanted) | overlay)
+    boxes = [name for name in BOX_COLUMNS if name in frame.columns]
+    if boxes:
+        frame = _with_truths(frame.with_columns(pl.col("confidence").alias("score")), units)
     keys = metadata_columns(units, taken=(*SAMPLE_COLUMNS, *frame.columns))
     frame = frame.with_columns(expression.alias(name) for name, expression in keys.items())
     usable = {*SAMPLE_COLUMNS, *keys, "entropy"} - {"reasons", "input_uri"}
+    usable |= {*boxes, "unit_kind", "score"} - {"box_3d"} if boxes else set()
     return filtered(frame, filters, usable)
 
 
@@ -79,13 +89,17 @@ def order_units(frame: pl.DataFrame, order: str, limit: int | None) -> pl.DataFr
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, (int, np.integer)) or limit < 0):
         raise InvalidInputError(f"limit must be a non-negative integer or None, got {limit!r}.")
     column, descending = ORDERS[order]
-    ties = [name for name in _KEY if name != column]
+    ties = [name for name in _unit_key(frame) if name != column]
     ordered = frame.sort(column, *ties, descending=[descending] + [False] * len(ties), nulls_last=True)
     return ordered if limit is None else ordered.head(int(limit))
 
 
 def sample_frame(
-    stored: StoredResult, chosen: pl.DataFrame, scorer: Callable[[int | None], ProductionScorer], *, reasons: bool
+    stored: StoredResult,
+    chosen: pl.DataFrame,
+    scorer: Callable[[int | None], ProductionScorer | DetectionScorer],
+    *,
+    reasons: bool,
 ) -> ResultFrame:
     """Return chosen units as shown: with where their inputs lie and why they are risky.
 
@@ -99,9 +113,36 @@ def sample_frame(
     named = chosen.join(uris, on=_KEY, how="left", nulls_equal=True, maintain_order="left")
     explained = named.with_columns(_reasons(stored, chosen, scorer)) if reasons else named
     shown = [name for name in SAMPLE_COLUMNS if reasons or name != "reasons"]
-    stored_columns = {"dataset", *(column.name for column in EVALUATION_UNITS.columns)}
+    shown += BOX_SAMPLE_COLUMNS if "box_3d" in chosen.columns else ()
+    stored_columns = {"dataset", "score", *BOX_SAMPLE_COLUMNS, *(column.name for column in EVALUATION_UNITS.columns)}
     keys = [name for name in chosen.columns if name not in stored_columns]
     return ResultFrame(explained.select(*shown, *keys))
+
+
+def _scores(*, is_of_boxes: bool) -> dict[str, Any]:
+    """Return names and meanings of the risk scores."""
+    if not is_of_boxes:
+        return {"names": SCORE_NAMES, "meanings": SCORE_MEANINGS}
+    from mld_pipelines.diagnosis import DETECTION_SCORE_MEANINGS, DETECTION_SCORE_NAMES
+
+    return {"names": DETECTION_SCORE_NAMES, "meanings": DETECTION_SCORE_MEANINGS}
+
+
+def _unit_key(frame: pl.DataFrame) -> list[str]:
+    """Return what tells the units of a frame apart: boxes share their input."""
+    return [*_KEY, "unit_kind", "unit_index"] if "unit_index" in frame.columns else _KEY
+
+
+def _with_truths(frame: pl.DataFrame, units: pl.DataFrame) -> pl.DataFrame:
+    """Add the true box that each unit is about, from the units of objects."""
+    truths = units.filter(pl.col("unit_kind") == "object").select(
+        pl.col("dataset_type").alias("dataset"),
+        "n_epoch",
+        "input_id",
+        pl.col("unit_index").alias("truth_index"),
+        pl.col("box_3d").alias("truth_box_3d"),
+    )
+    return frame.join(truths, on=[*_KEY, "truth_index"], how="left", nulls_equal=True, maintain_order="left")
 
 
 def as_list(names: str | Sequence[str]) -> list[str]:
@@ -128,9 +169,11 @@ def _uris(stored: StoredResult, chosen: pl.DataFrame) -> pl.DataFrame:
     return pl.concat(found).drop_nulls("input_uri").unique(_KEY, keep="last", maintain_order=True).collect()
 
 
-def _reasons(stored: StoredResult, chosen: pl.DataFrame, scorer: Callable[[int | None], ProductionScorer]) -> pl.Series:
+def _reasons(
+    stored: StoredResult, chosen: pl.DataFrame, scorer: Callable[[int | None], ProductionScorer | DetectionScorer]
+) -> pl.Series:
     """Reasons of the chosen units, by the estimator of each one's epoch."""
-    keys = ["dataset_type", "n_epoch", "input_id"]
+    keys = ["dataset_type" if name == "dataset" else name for name in _unit_key(chosen)]
     scores = (
         chosen.select(keys)
         .lazy()
@@ -138,12 +181,13 @@ def _reasons(stored: StoredResult, chosen: pl.DataFrame, scorer: Callable[[int |
         .collect()
         .with_row_index("_row")
     )
-    width = len(SCORE_NAMES)
+    named = _scores(is_of_boxes="box_3d" in chosen.columns)
+    width = len(named["names"])
     parts = [pl.DataFrame(schema={"_row": pl.get_index_type(), "reasons": REASONS_TYPE})]
     known = scores.filter(pl.col("risk_scores").list.len() == width)
     for (epoch,), part in known.group_by("n_epoch", maintain_order=True):
         matrix = part["risk_scores"].explode().to_numpy().reshape(-1, width)
-        reasons = reasons_column(scorer(epoch).estimator, matrix)
+        reasons = reasons_column(scorer(epoch).estimator, matrix, **named)
         parts.append(part.select("_row").with_columns(reasons))
     joined = scores.select("_row").join(pl.concat(parts), on="_row", how="left", maintain_order="left")
     return joined["reasons"]
