@@ -1,0 +1,103 @@
+"""The steps of the 3D part: what a user would write, with names and streams fixed so that it can run again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from examples.demo.week import PER_DAY, WEEK, Week, shots, week_clock
+from mld_pipelines.compute import PoolPolicy
+from mld_pipelines.evaluator import Evaluator, Result
+from mld_pipelines.exceptions import MldError, UnknownModelError
+from mld_pipelines.monitoring import ObjectDetection3DLogger
+from mld_pipelines.tables import MONITORING_WINDOWS
+from mld_pipelines.tracing import register_dataset, register_model, trace_run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from examples.demo.week import Shot
+    from examples.drive.model import PillarDetector
+    from mld_pipelines.capture import Stats
+    from mld_pipelines.lake import Lake
+    from mld_pipelines.tracing import TraceRunReport
+
+__all__ = ["MODEL", "SCENES", "VERSION", "first_result", "monitored", "serve_week", "trace"]
+
+MODEL, VERSION = "pillars", "v1"
+SCENES = {"train": 64, "val": 240}
+"""Frames of each part, every one of another street; the 240 hold some 300 false and 400 missed boxes."""
+_TRACE_BATCH = 64
+
+
+def trace(lake: Lake) -> list[TraceRunReport]:
+    """Register detector and scenes, and trace them as `mld trace run` does: validation on two Ray actors.
+
+    The single batch of training scenes runs in this process, as `backend="auto"` would choose.
+
+    Args:
+        lake: Where to.
+    """
+    register_model(
+        lake, MODEL, factory="examples.drive.datasets:drive_model", model_name=MODEL, version_name=VERSION
+    )  # fmt: skip
+    reports = []
+    for part, frames in SCENES.items():
+        name = f"drive-{part}"
+        parameters = {"part": part, "frames": frames}
+        register_dataset(lake, name, factory="examples.drive.datasets:drive_dataset", params=parameters)
+        pool = PoolPolicy(backend="local" if frames > _TRACE_BATCH else "inline")
+        reports.append(
+            trace_run(lake, MODEL, name, dataset_type=part, batch_size=_TRACE_BATCH, pool=pool, run_key="demo")
+        )
+    return reports
+
+
+def first_result() -> Result | None:
+    """Return the result that the platform made of the new traces by itself, None as long as there is none."""
+    evaluator = Evaluator(MODEL, VERSION)
+    try:
+        known = evaluator.list_results()["result_name"].to_list()
+    except UnknownModelError:
+        return None
+    return evaluator.get_result(known[0]) if known else None
+
+
+def serve_week(
+    model: PillarDetector, result_name: str, *, advance: Callable[[datetime], None] = lambda _: None
+) -> tuple[Week, Stats]:
+    """Drive for a week with the logger in place of the detector; return the truth about it.
+
+    Args:
+        model: The detector.
+        result_name: Result that judges the frames.
+        advance: Called with the time of every frame.
+
+    Raises:
+        MldError: The rows could not be stored.
+    """
+    clock, threads = week_clock(), torch.get_num_threads()
+    seen: list[tuple[Shot, dict[str, torch.Tensor]]] = []
+    torch.set_num_threads(1)  # small maps: a second thread mostly waits
+    with ObjectDetection3DLogger(
+        model, MODEL, VERSION, result_name, clock=clock, stream_id="demo-drive", overflow="block"
+    ) as logger:
+        for shot in shots():
+            clock.now = shot.at
+            with torch.no_grad():
+                (found,) = logger(shot.points, request_ids=[shot.request_id])
+            seen.append((shot, found))
+            advance(shot.at)
+        if not logger.flush(120.0):
+            raise MldError(f"the logger could not store its frames within 120 s: {logger.stats}.")
+        stats = logger.stats
+    torch.set_num_threads(threads)
+    return Week.of(seen), stats
+
+
+def monitored(lake: Lake, result_name: str) -> bool:
+    """Return whether every frame of the week is in the windows of a result."""
+    rows = lake.scan(MONITORING_WINDOWS, result_name=result_name, slice="all").select("n", "n_scored").collect()
+    return int(rows["n"].sum()) == PER_DAY * len(WEEK) and int(rows["n_scored"].sum()) > 0
