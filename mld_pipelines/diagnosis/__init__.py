@@ -40,7 +40,31 @@ from mld_pipelines.diagnosis._codebook import (
 from mld_pipelines.diagnosis._codefit import CodebookFit, code_histogram, code_number, cross_fit_codes, fit_codebook
 from mld_pipelines.diagnosis._codemap import CodeMap, fit_code_map
 from mld_pipelines.diagnosis._coderefit import grow, needs_growth, refit_warm, unseen_excess
+from mld_pipelines.diagnosis._detected_frames import (
+    DetectedFrames,
+    object_context,
+    prediction_features,
+    prediction_probabilities,
+    prediction_statistics,
+    split_detections,
+)
 from mld_pipelines.diagnosis._detection_advice import DETECTION_METHODS, find_method, recommend_for_boxes
+from mld_pipelines.diagnosis._detection_bank import DETECTION_BANK_LIMIT, DetectionBank, select_detection_bank
+from mld_pipelines.diagnosis._detection_estimator import DetectionEstimator
+from mld_pipelines.diagnosis._detection_fit import DetectionFit, fit_detection_estimator
+from mld_pipelines.diagnosis._detection_misses import MISS_SCORE_NAMES, ExpectedMisses
+from mld_pipelines.diagnosis._detection_scorer import DetectionScorer, ScoredFrames
+from mld_pipelines.diagnosis._detection_scores import DETECTION_SCORE_MEANINGS, DETECTION_SCORE_NAMES
+from mld_pipelines.diagnosis._detection_window import (
+    DetectionWindowReference,
+    DetectionWindowState,
+    detection_window_state,
+)
+from mld_pipelines.diagnosis._detection_window_estimate import (
+    DetectionEstimate,
+    DetectionOpinions,
+    estimate_detection_window,
+)
 from mld_pipelines.diagnosis._distinction import Choice, Distinction, Measure, distinguish
 from mld_pipelines.diagnosis._estimator import ErrorEstimator, Reason
 from mld_pipelines.diagnosis._fit import EstimatorFit, fit_estimator
@@ -70,10 +94,14 @@ __all__ = [
     "ALGORITHM_VERSION",
     "CATEGORIES",
     "CRITICAL",
+    "DETECTION_BANK_LIMIT",
     "DETECTION_METHODS",
+    "DETECTION_SCORE_MEANINGS",
+    "DETECTION_SCORE_NAMES",
     "HOTSPOT",
     "LEVELS",
     "METHODS",
+    "MISS_SCORE_NAMES",
     "NEEDED_LIMIT",
     "OPERATIONAL",
     "REASONS",
@@ -97,9 +125,19 @@ __all__ = [
     "Codebook",
     "CodebookFit",
     "CodebookIdentity",
+    "DetectedFrames",
+    "DetectionBank",
+    "DetectionEstimate",
+    "DetectionEstimator",
+    "DetectionFit",
+    "DetectionOpinions",
+    "DetectionScorer",
+    "DetectionWindowReference",
+    "DetectionWindowState",
     "Distinction",
     "ErrorEstimator",
     "EstimatorFit",
+    "ExpectedMisses",
     "FamilyError",
     "Head",
     "Measure",
@@ -111,6 +149,7 @@ __all__ = [
     "Recommendation",
     "ReferenceUnits",
     "RiskScorer",
+    "ScoredFrames",
     "ScoredUnits",
     "StressWindowState",
     "StressedCopies",
@@ -130,7 +169,9 @@ __all__ = [
     "code_number",
     "count_codes",
     "cross_fit_codes",
+    "detection_window_state",
     "distinguish",
+    "estimate_detection_window",
     "estimate_stressed_window",
     "estimate_window",
     "find_aleatoric",
@@ -138,6 +179,7 @@ __all__ = [
     "find_vetoes",
     "fit_code_map",
     "fit_codebook",
+    "fit_detection_estimator",
     "fit_estimator",
     "fit_projection",
     "fit_temperature",
@@ -152,12 +194,18 @@ __all__ = [
     "jeffreys_interval",
     "link_codes",
     "needs_growth",
+    "object_context",
     "posterior_cdf",
+    "prediction_features",
+    "prediction_probabilities",
+    "prediction_statistics",
     "probability_exceeds",
     "recommend",
     "recommend_for_boxes",
     "refit_warm",
     "select_bank",
+    "select_detection_bank",
+    "split_detections",
     "support_limit",
     "tempered_confidence",
     "unit_ambiguity",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 __all__ = [
+    "ASSUMED_MISSES",
     "CONFIDENCE_IS_BETTER",
     "FEW_ERRORS",
+    "FEW_FRAMES",
     "FEW_UNITS",
     "FEW_WINDOW_UNITS",
     "MANY_TIES",
     "NOT_VERIFIED_UNDER_SHIFT",
+    "NO_CANDIDATES",
     "NO_ERRORS",
     "NO_FEATURES",
     "NO_SUCCESSES",
@@ -31,3 +34,6 @@ CONFIDENCE_IS_BETTER = "confidence is the better score"
 NOT_VERIFIED_UNDER_SHIFT = "not verified under shift"
 PARTLY_VERIFIED = "under some kinds of shift the interval did not hold"
 OUTSIDE_REFERENCE = "inputs outside the reference; the estimate may be too low"
+FEW_FRAMES = "few frames"
+NO_CANDIDATES = "no candidates visible"
+ASSUMED_MISSES = "misses that no candidate shows are assumed as in the reference"

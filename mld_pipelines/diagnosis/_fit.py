@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from mld_pipelines.diagnosis._projection import Projection
     from mld_pipelines.diagnosis._window import WindowReference
 
-__all__ = ["EstimatorFit", "fit_estimator"]
+__all__ = ["CrossFit", "EstimatorFit", "cross_fit", "fit_estimator"]
 
 #: Cross-fitting folds (docs/method.md#monolr).
 FOLDS = 5
@@ -70,7 +70,7 @@ class EstimatorFit:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _CrossFit:
+class CrossFit:
     """Models of one mode: on all rows, per fold, and the out-of-fold probabilities."""
 
     mode: str
@@ -224,24 +224,24 @@ def _choose_mode(
     scorer: RiskScorer,
     *,
     policy: Policy,
-) -> tuple[_CrossFit, tuple[str, ...]]:
+) -> tuple[CrossFit, tuple[str, ...]]:
     """Apply the fallback rule (docs/method.md#fallback); also the badges that explain it."""
     errors = reference.errors
     if badges := _prior_badges(reference, policy=policy):
-        return _cross_fit("prior", scores, errors, folds), badges
+        return cross_fit("prior", scores, errors, folds), badges
     if not scorer.feature_dim:
-        return _cross_fit("platt", scores, errors, folds), (_badges.NO_FEATURES,)
+        return cross_fit("platt", scores, errors, folds), (_badges.NO_FEATURES,)
     if not has_more_than_confidence(scores):
-        return _cross_fit("platt", scores, errors, folds), (_badges.ONLY_CONFIDENCE,)
-    fitted = _cross_fit("monotone", scores, errors, folds)
+        return cross_fit("platt", scores, errors, folds), (_badges.ONLY_CONFIDENCE,)
+    fitted = cross_fit("monotone", scores, errors, folds)
     enough = min(errors.sum(), (~errors).sum()) >= MIN_FOR_COMPARISON
     if enough and _is_below(roc_auc(fitted.error_proba, errors), roc_auc(scores[:, 0], errors)):
-        return _cross_fit("platt", scores, errors, folds), (_badges.CONFIDENCE_IS_BETTER,)
+        return cross_fit("platt", scores, errors, folds), (_badges.CONFIDENCE_IS_BETTER,)
     return fitted, ()
 
 
 def _diagnose(
-    fitted: _CrossFit, scores: NDArray[np.float64], errors: NDArray[np.bool_], badges: tuple[str, ...]
+    fitted: CrossFit, scores: NDArray[np.float64], errors: NDArray[np.bool_], badges: tuple[str, ...]
 ) -> dict[str, Any]:
     return {
         "mode": fitted.mode,
@@ -275,9 +275,7 @@ def _prior_badges(reference: ReferenceUnits, *, policy: Policy) -> tuple[str, ..
     return tuple(badge for badge, holds in causes.items() if holds)
 
 
-def _cross_fit(
-    mode: str, scores: NDArray[np.float64], errors: NDArray[np.bool_], folds: NDArray[np.int64]
-) -> _CrossFit:
+def cross_fit(mode: str, scores: NDArray[np.float64], errors: NDArray[np.bool_], folds: NDArray[np.int64]) -> CrossFit:
     """Fit one mode on all rows and without each fold."""
     penalty = penalty_for(int(errors.sum()), len(errors))
     models = []
@@ -289,7 +287,7 @@ def _cross_fit(
         probabilities[held_out] = model.probability(scores[held_out])
         models.append(model)
     whole = _fit(mode, scores, errors, penalty=penalty)
-    return _CrossFit(mode, whole, tuple(models), probabilities)
+    return CrossFit(mode, whole, tuple(models), probabilities)
 
 
 def _fit(mode: str, scores: NDArray[np.float64], errors: NDArray[np.bool_], *, penalty: float) -> ScoreModel:
