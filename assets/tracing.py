@@ -17,7 +17,7 @@ class TraceConfig(dg.Config):
     dataset: str = Field(description="Name of a registered dataset.")
     dataset_type: str = Field(default="val", description="Name of the dataset in the traces, e.g. `train`, `val`.")
     n_epoch: int | None = Field(default=None, description="Epoch of the weights, where that means something.")
-    batch_size: int = Field(default=64, description="Inputs per forward pass; the unit of retry and quarantine.")
+    batch_size: int = Field(default=64, description="Inputs per call of a worker.")
     seed: int = Field(default=0, description="Seed of everything random in the factories and the model.")
 
 
@@ -42,8 +42,11 @@ def trace_registered_model(
     )
     for batch, reason in report.failures.items():
         context.log.warning(f"batch {batch} was quarantined: {reason}")
+    for item, reason in report.lost_items.items():
+        context.log.warning(f"item {item} was quarantined: {reason}")
     context.log.info(report.summary)
     counts = {"rows": report.rows, "items": report.items, "quarantined_batches": report.quarantined_batches}
+    counts["quarantined_items"] = len(report.lost_items)
     context.add_output_metadata({"stream_id": report.stream_id, "summary": report.summary, **numbers(counts)})
     return {"model_key": report.model_key, "rows": report.rows, "stream_id": report.stream_id}
 

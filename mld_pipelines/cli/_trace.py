@@ -25,7 +25,7 @@ Epoch = Annotated[int | None, typer.Option("--n-epoch", help="Epoch of the weigh
 
 _REPORTED = (
     "model_key", "dataset_type", "n_epoch", "items", "rows", "batches", "known_batches", "quarantined_batches",
-    "failures", "stream_id", "backend", "workers", "seconds", "complete",
+    "failures", "lost_items", "stream_id", "backend", "workers", "seconds", "complete",
 )  # fmt: skip
 
 
@@ -56,7 +56,7 @@ def run(
     run_key: Annotated[str | None, typer.Option(help="Repeating a run with the same key continues it.")] = None,
     as_json: bool = False,
 ) -> Answer:
-    """Trace a registered model over a registered dataset. Exit status 6: some batches were quarantined."""
+    """Trace a registered model over a registered dataset. Exit status 6: some items are missing."""
     from mld_pipelines.compute import PoolPolicy
     from mld_pipelines.tracing import trace_run
 

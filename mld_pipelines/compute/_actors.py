@@ -299,7 +299,7 @@ class ActorStage:
     def _charge(self, task: Task, queue: Queue, reason: str, *, is_input_lost: bool = False) -> Iterator[Done]:
         task.attempts += 1
         task.failures += 1
-        if task.failures >= self._policy.max_attempts:
+        if task.failures >= task.limit:
             yield Done(task, reason=reason)
         elif is_input_lost and task.output is not None:
             yield Done(task, reason=reason, is_input_lost=True)

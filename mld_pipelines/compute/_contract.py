@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "Attempts",
     "Backend",
     "BatchResult",
     "Pipeline",
@@ -34,6 +35,8 @@ __all__ = [
 
 Backend = Literal["auto", "inline", "local", "cluster"]
 _BACKENDS = ("auto", "inline", "local", "cluster")
+
+Attempts: TypeAlias = "Callable[[Mapping[str, Any]], int]"
 
 _MAX_REASON = 2000
 """Characters kept of a failure's message: enough for a CUDA or shape error, small enough for a table cell."""
@@ -176,12 +179,13 @@ class WorkerPool(Protocol):
     def size(self) -> int:
         """Number of workers."""
 
-    def map(self, batches: Iterable[Mapping[str, Any]]) -> Iterator[BatchResult]:
+    def map(self, batches: Iterable[Mapping[str, Any]], *, attempts: Attempts | None = None) -> Iterator[BatchResult]:
         """Yield one result per batch, as they complete (in no fixed order).
 
         Args:
             batches: Mappings of numpy arrays and scalars, passed to the worker as its only argument; drawn lazily, at
                 most `in_flight_per_actor` per worker ahead.
+            attempts: From a batch to the times it may fail before it is given up; None: `max_attempts` for all.
 
         Raises:
             WorkerPoolError: The pool cannot make progress (never for a single failing batch).

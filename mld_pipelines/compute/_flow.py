@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from mld_pipelines.compute._actors import Done
-    from mld_pipelines.compute._contract import PoolPolicy, StageSpec
+    from mld_pipelines.compute._contract import Attempts, PoolPolicy, StageSpec
 
 __all__ = ["ActorPipeline"]
 
@@ -41,6 +41,7 @@ class ActorPipeline:
     ) -> None:
         self.backend = backend
         self._ray = ray
+        self._max_attempts = policy.max_attempts
         self._is_mapping = False
         self._stages: list[ActorStage] = []
         demands = [Demand(stage.num_cpus, stage.num_gpus, stage.size) for stage in stages]
@@ -52,7 +53,7 @@ class ActorPipeline:
         except BaseException:
             self.close()
             raise
-        self._limit = policy.in_flight_per_actor * self.size
+        self._room = policy.in_flight_per_actor * self.size
 
     def _start(self) -> None:
         """Wait for the first worker of every stage; the others join as they come up."""
@@ -76,21 +77,21 @@ class ActorPipeline:
         for stage in self._stages:
             stage.close()
 
-    def map(self, batches: Iterable[Mapping[str, Any]]) -> Iterator[BatchResult]:
+    def map(self, batches: Iterable[Mapping[str, Any]], *, attempts: Attempts | None = None) -> Iterator[BatchResult]:
         """Yield results as workers complete them; one `map` at a time."""
         if self._is_mapping:
             raise WorkerPoolError("this pool is already mapping; exhaust or close that iterator first.")
         self._is_mapping = True
         try:
-            yield from self._map(batches)
+            yield from self._map(batches, (lambda _: self._max_attempts) if attempts is None else attempts)
         finally:
             self._is_mapping = False
             for stage in self._stages:
                 stage.abandon()
 
-    def _map(self, batches: Iterable[Mapping[str, Any]]) -> Iterator[BatchResult]:
+    def _map(self, batches: Iterable[Mapping[str, Any]], limit: Attempts) -> Iterator[BatchResult]:
         on_the_way: set[int] = set()
-        first = Queue(_noting(batches, on_the_way), gate=lambda: len(on_the_way) < self._limit)
+        first = Queue(_noting(batches, on_the_way), limit=limit, gate=lambda: len(on_the_way) < self._room)
         queues = [first, *(Queue() for _ in self._stages[1:])]
         rows = list(enumerate(zip(self._stages, queues, strict=True)))
         while True:

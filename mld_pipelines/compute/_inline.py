@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mld_pipelines.compute._contract import PoolPolicy, StageSpec, WorkerSpec
+    from mld_pipelines.compute._contract import Attempts, PoolPolicy, StageSpec, WorkerSpec
 
 __all__ = ["InlinePipeline"]
 
@@ -33,31 +33,32 @@ class InlinePipeline:
         self.sizes: Mapping[str, int] = {stage.name: 1 for stage in stages}
         self.size = len(stages)
 
-    def map(self, batches: Iterable[Mapping[str, Any]]) -> Iterator[BatchResult]:
+    def map(self, batches: Iterable[Mapping[str, Any]], *, attempts: Attempts | None = None) -> Iterator[BatchResult]:
         """Yield the result of each batch, in order."""
         for index, batch in enumerate(batches):
-            yield self._run(index, batch)
+            yield self._run(index, batch, self._max_attempts if attempts is None else attempts(batch))
 
-    def _run(self, index: int, batch: Mapping[str, Any]) -> BatchResult:
+    def _run(self, index: int, batch: Mapping[str, Any], limit: int) -> BatchResult:
         charged, columns = 0, batch
         for name, worker in self._stages:
-            outcome, failures = self._attempt(worker, columns)
+            outcome, failures = _attempt(worker, columns, limit)
             charged += failures
             if isinstance(outcome, str):
                 return BatchResult(index, {}, reason=in_stage(name, outcome), attempts=charged)
             columns = outcome
         return BatchResult(index, columns, attempts=charged + 1)
 
-    def _attempt(self, worker: Any, batch: Mapping[str, Any]) -> tuple[dict[str, NDArray[Any]] | str, int]:
-        """Return columns, or the reason of the last failure; and the number of failures."""
-        reason = ""
-        for failures in range(self._max_attempts):
-            try:
-                # On Ray results are read-only views of shared memory; the same here, so that nobody relies on more.
-                return read_only(call_worker(worker, batch)), failures
-            except (Exception, SystemExit) as error:
-                reason = describe(error)
-        return reason, self._max_attempts
+
+def _attempt(worker: Any, batch: Mapping[str, Any], limit: int) -> tuple[dict[str, NDArray[Any]] | str, int]:
+    """Return columns, or the reason of the last failure; and the number of failures."""
+    reason = ""
+    for failures in range(limit):
+        try:
+            # On Ray results are read-only views of shared memory; the same here, so that nobody relies on more.
+            return read_only(call_worker(worker, batch)), failures
+        except (Exception, SystemExit) as error:
+            reason = describe(error)
+    return reason, limit
 
 
 def _build(worker: WorkerSpec) -> Any:

@@ -19,6 +19,7 @@ class Task:
     Attributes:
         index: Position of the batch in the input.
         batch: What the first worker gets.
+        limit: Times it may fail in one stage before it is given up.
         attempts: Times it was charged with an attempt, over all stages.
         failures: Times it failed in the stage it is in.
         output: Reference of what the stage before made of it; None in the first stage.
@@ -26,6 +27,7 @@ class Task:
 
     index: int
     batch: Mapping[str, Any]
+    limit: int
     attempts: int = 0
     failures: int = 0
     output: Any = None
@@ -41,11 +43,19 @@ class Queue:
 
     Args:
         batches: The caller's input; nothing for the later stages of a pipeline, which are handed theirs.
+        limit: Times a batch may fail in one stage; needed where there is an input.
         gate: Fresh ones are drawn only while it says True (what comes after has room).
     """
 
-    def __init__(self, batches: Iterable[Mapping[str, Any]] = (), *, gate: Callable[[], bool] | None = None) -> None:
+    def __init__(
+        self,
+        batches: Iterable[Mapping[str, Any]] = (),
+        *,
+        limit: Callable[[Mapping[str, Any]], int] = lambda _: 1,
+        gate: Callable[[], bool] | None = None,
+    ) -> None:
         self._fresh = enumerate(batches)
+        self._limit = limit
         self._returned: deque[Task] = deque()
         self._handed: deque[Task] = deque()
         self._gate = gate
@@ -75,7 +85,7 @@ class Queue:
             return None
         entry = next(self._fresh, None)
         self._drained = entry is None
-        return None if entry is None else Task(*entry)
+        return None if entry is None else Task(*entry, limit=self._limit(entry[1]))
 
     def put_back(self, task: Task) -> None:
         """Queue a task again, before the fresh ones."""

@@ -15,9 +15,10 @@ from mld_pipelines import __version__
 from mld_pipelines.capture import TraceCall, TraceEncoder, decode, microseconds, to_frame
 from mld_pipelines.lake import Batch
 from mld_pipelines.tables import LANDING_MODELS, OPS_QUARANTINE
+from mld_pipelines.tracing._ranges import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -62,8 +63,8 @@ class BatchWriter(ABC):
     """Takes results in any order and commits them in the order of the batches.
 
     `Lake.commit_once` remembers the highest batch number of a stream, so batches must be committed in order; a result
-    that comes early waits here. A failed batch becomes one row of `ops/quarantine`, committed before any later batch,
-    so that a killed driver never forgets it.
+    that comes early waits here. A failed batch becomes one row of `ops/quarantine`, a failed item of a batch one row
+    with its number, committed before any later batch, so that a killed driver never forgets them.
 
     Attributes:
         lake: Where to write.
@@ -74,6 +75,7 @@ class BatchWriter(ABC):
         next_seq: First batch that is not committed yet.
         fingerprints: Fingerprints of the weights seen.
         failures: Reasons of the batches given up, by batch number.
+        lost_items: Reasons of the items given up, whose batch was not, by batch number and place in it.
     """
 
     lake: Lake
@@ -84,7 +86,8 @@ class BatchWriter(ABC):
     next_seq: int = 0
     fingerprints: set[str] = field(default_factory=set)
     failures: dict[int, str] = field(default_factory=dict)
-    _waiting: dict[int, BatchResult] = field(default_factory=dict)
+    lost_items: dict[tuple[int, int], str] = field(default_factory=dict)
+    _waiting: dict[int, Sequence[Part]] = field(default_factory=dict)
     _rows: list[Batch] = field(default_factory=list)
     _quarantine: list[Batch] = field(default_factory=list)
     _bytes: int = 0
@@ -94,14 +97,24 @@ class BatchWriter(ABC):
         """Return the number of rows a batch makes, and their columns."""
 
     @abstractmethod
-    def content(self, seq: int) -> str:
-        """Return in words what a batch holds."""
+    def content(self, seq: int, position: int | None = None) -> str:
+        """Return in words what a batch, or the item at a place in it, holds."""
 
     def take(self, seq: int, result: BatchResult) -> None:
         """Take the result of a batch; commit when enough rows are together."""
-        if "model_row" in result.columns:  # every worker sends them once, with its first result
-            self._describe_model(result.columns)
-        self._waiting[seq] = result
+        self.take_parts(seq, [Part(0, result)])
+
+    def take_parts(self, seq: int, parts: Sequence[Part]) -> None:
+        """Take the results of the parts that a batch was run in; commit when enough rows are together.
+
+        Args:
+            seq: Number of the batch.
+            parts: The whole batch, or every item of it, in order.
+        """
+        for _, result in parts:
+            if "model_row" in result.columns:  # every worker sends them once, with its first result
+                self._describe_model(result.columns)
+        self._waiting[seq] = parts
         while (ready := self._waiting.pop(self.next_seq, None)) is not None:
             self._release(self.next_seq, ready)
             self.next_seq += 1
@@ -116,32 +129,45 @@ class BatchWriter(ABC):
             self.lake.commit_once(self.spec, self._rows, provenance=self.provenance)
         self._rows, self._quarantine, self._bytes = [], [], 0
 
-    def _release(self, seq: int, result: BatchResult) -> None:
-        if result.reason is not None:
-            self.failures[seq] = result.reason
-            # its own mark: the lake quarantines single rows of this stream too
-            self._quarantine.append(Batch(f"{self.stream_id}#batches", seq, self._failure(seq, result)))
-            return
-        rows, columns = self.encode(seq, result.columns)
-        frame = deliver(self.spec, rows, columns, stream_id=self.stream_id, seq=seq)
-        self._bytes += int(frame.estimated_size())
-        self._rows.append(Batch(self.stream_id, seq, frame))
+    def _release(self, seq: int, parts: Sequence[Part]) -> None:
+        frames = [self._frame(seq, part) for part in parts if not part.result.failed]
+        lost = [part for part in parts if part.result.failed]
+        if not frames:
+            self.failures[seq] = str(lost[0].result.reason)
+            lost = [lost[0]._replace(position=-1)]
+        self.lost_items |= {(seq, part.position): str(part.result.reason) for part in lost if part.position >= 0}
+        if lost:  # its own mark: the lake quarantines single rows of this stream too
+            self._quarantine.append(Batch(f"{self.stream_id}#batches", seq, self._failures(seq, lost)))
+        if frames:
+            frame = pl.concat(frames)
+            self._bytes += int(frame.estimated_size())
+            self._rows.append(Batch(self.stream_id, seq, frame))
 
-    def _failure(self, seq: int, result: BatchResult) -> pl.DataFrame:
+    def _frame(self, seq: int, part: Part) -> pl.DataFrame:
+        rows, columns = self.encode(seq, part.result.columns)
+        # a row's number is its place in the batch, whatever of the batch is missing
+        row: Columns = {"row": np.arange(part.position, part.position + rows, dtype=np.int32)}
+        return deliver(self.spec, rows, columns | row, stream_id=self.stream_id, seq=seq)
+
+    def _failures(self, seq: int, lost: Sequence[Part]) -> pl.DataFrame:
         now = datetime.now(UTC)
-        row = {
-            "stream_id": self.stream_id,
-            "seq": seq,
-            "row": -1,
-            "table": self.spec.name,
-            "model_key": self.model_key,
-            "rule": "batch|worker",
-            "reason": f"{self.content(seq)}, given up after {result.attempts} attempts: {result.reason}",
-            "quarantined_at": now,
-            "ingest_day": now.date(),
-        }
-        schema = {name: OPS_QUARANTINE.column(name).data_type for name in row}
-        return OPS_QUARANTINE.align(pl.DataFrame([row], schema=schema))
+        rows = [
+            {
+                "stream_id": self.stream_id,
+                "seq": seq,
+                "row": position,
+                "table": self.spec.name,
+                "model_key": self.model_key,
+                "rule": "batch|worker" if position < 0 else "item|worker",
+                "reason": f"{self.content(seq, None if position < 0 else position)}, given up after {result.attempts} "
+                f"attempts: {result.reason}",
+                "quarantined_at": now,
+                "ingest_day": now.date(),
+            }
+            for position, result in lost
+        ]
+        schema = {name: OPS_QUARANTINE.column(name).data_type for name in rows[0]}
+        return OPS_QUARANTINE.align(pl.DataFrame(rows, schema=schema))
 
     def _describe_model(self, columns: Mapping[str, NDArray[Any]]) -> None:
         """Write `landing/models` before the first row that refers to it."""
@@ -168,10 +194,16 @@ class RangeWriter(BatchWriter):
     job: TraceJob
     items: int
 
-    def content(self, seq: int) -> str:
+    @property
+    def lost_by_item(self) -> dict[int, str]:
+        """Reasons of the items given up, whose batch was not, by their place in the dataset."""
+        return {seq * self.job.batch_size + place: why for (seq, place), why in sorted(self.lost_items.items())}
+
+    def content(self, seq: int, position: int | None = None) -> str:
         """See `BatchWriter.content`."""
         start, stop = self.job.ranges(self.items)[seq]
-        return f"items {start} to {stop - 1} of {self.job.dataset_type!r}"
+        which = f"items {start} to {stop - 1}" if position is None else f"item {start + position}"
+        return f"{which} of {self.job.dataset_type!r}"
 
 
 @dataclass(slots=True, kw_only=True)

@@ -25,6 +25,7 @@ class TraceRunReport:
         known_batches: Batches an earlier run of the same `run_key` had committed; they were not run again.
         quarantined_batches: Batches given up in this run; reasons are in `failures` and in `ops/quarantine`.
         failures: Reason by batch number.
+        lost_items: Reason by place in the dataset of the items given up in this run, whose batch was not.
         stream_id: Stream of the rows.
         receipt: The row of `landing/receipts` that completes the trace.
         backend: `inline`, `local` or `cluster`.
@@ -46,6 +47,7 @@ class TraceRunReport:
     workers: int
     seconds: float
     failures: Mapping[int, str] = field(default_factory=dict)
+    lost_items: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -61,4 +63,6 @@ class TraceRunReport:
             text += f"; {self.known_batches} of {self.batches} batches were known"
         if self.quarantined_batches:
             text += f"; {self.quarantined_batches} of {self.batches} batches quarantined"
+        if self.lost_items:
+            text += f"; {len(self.lost_items)} single items quarantined"
         return text

@@ -14,6 +14,7 @@ from mld_pipelines.tables import LANDING_RECEIPTS, LANDING_TRACES
 from mld_pipelines.tracing._job import TraceJob
 from mld_pipelines.tracing._landing import FrameWriter, RangeWriter, TraceWriter, deliver
 from mld_pipelines.tracing._progress import reporting
+from mld_pipelines.tracing._ranges import RangeWork
 from mld_pipelines.tracing._registry import find_registration
 from mld_pipelines.tracing._report import TraceRunReport
 
@@ -51,8 +52,9 @@ def trace_run(
     """Trace a registered model over a registered dataset and complete the trace with a receipt.
 
     The rows are those a tracer of the dataset's task would have recorded. Workers build the model and the dataset
-    themselves and return numpy arrays; this process commits them in the order of the dataset. A batch that keeps
-    failing becomes a row of `ops/quarantine`; the run completes, and report and receipt say so.
+    themselves and return numpy arrays; this process commits them in the order of the dataset. A batch that fails is run
+    again item by item, and an item that keeps failing becomes a row of `ops/quarantine` (a batch of which every item
+    does becomes one); the run completes, and report and receipt say so.
 
     Args:
         lake: Where registrations are read and rows are written.
@@ -60,8 +62,8 @@ def trace_run(
         dataset: Name of a registered dataset.
         dataset_type: Name of the dataset in the traces, e.g. `val`.
         n_epoch: Epoch of the weights, where that means something.
-        batch_size: Items per forward pass; also the unit of retry and quarantine (64 or more keeps a call of Ray's
-            1 ms small beside the work).
+        batch_size: Items per call of a worker (64 or more keeps a call of Ray's 1 ms small beside the work); a
+            classifier's forward pass takes them together, a detector's one by one.
         pool: How to run; the default is local Ray above one batch.
         progress: Called with (finished batches, all batches); True draws a bar on the terminal.
         seed: Seeds torch, numpy and random before building and, with the batch number, before every batch.
@@ -116,6 +118,7 @@ def trace_run(
         workers=workers,
         seconds=time.monotonic() - began,
         failures=dict(sorted(writer.failures.items())),
+        lost_items=writer.lost_by_item,
     )
     _log.info("%s", report.summary)
     return report
@@ -124,17 +127,19 @@ def trace_run(
 def _run_batches(job: TraceJob, policy: PoolPolicy, writer: RangeWriter, *, progress: Progress) -> tuple[str, int]:
     """Run the batches that are not committed yet; return the backend and the number of workers."""
     ranges, first = job.ranges(writer.items), writer.next_seq
-    todo = ranges[first:]
-    if not todo:
+    work = RangeWork(ranges, first=first, max_attempts=policy.max_attempts)
+    if not work.is_left:
         return "none", 0
     with (
-        _opened(job, policy, writer, n_batches=len(todo)) as pool,
+        _opened(job, policy, writer, n_batches=len(ranges) - first) as pool,
         reporting(progress, total=len(ranges), done=first, title=f"trace {job.model.model_key}") as advance,
     ):
         backend, workers = pool.backend, pool.size
-        for result in pool.map({"start": start, "stop": stop} for start, stop in todo):
-            writer.take(first + result.index, result)
-            advance()
+        while work.is_left:
+            for result in pool.map(work.batches(), attempts=work.attempts):
+                if (settled := work.settle(result)) is not None:
+                    writer.take_parts(*settled)
+                    advance()
     writer.flush()
     return backend, workers
 
@@ -184,7 +189,9 @@ def _complete(lake: Lake, job: TraceJob, writer: RangeWriter) -> dict[str, Any]:
 def _note(writer: RangeWriter, batches: int, missing: int) -> str | None:
     if not missing:
         return None
-    reasons = [f"batch {seq}: {reason}" for seq, reason in sorted(writer.failures.items())[:_NOTED_FAILURES]]
-    return "; ".join(
-        [f"{len(writer.failures)} of {batches} batches quarantined, {missing} items are missing", *reasons]
-    )
+    lost = writer.lost_by_item
+    reasons = [f"batch {seq}: {reason}" for seq, reason in sorted(writer.failures.items())]
+    reasons += [f"item {item}: {reason}" for item, reason in lost.items()]
+    told = [f"{len(writer.failures)} of {batches} batches quarantined"] * bool(writer.failures)
+    told += [f"{len(lost)} single items quarantined"] * bool(lost)
+    return "; ".join([", ".join([*told, f"{missing} items are missing"]), *reasons[:_NOTED_FAILURES]])

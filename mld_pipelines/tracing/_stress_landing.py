@@ -73,8 +73,8 @@ class StressWriter(BatchWriter):
         ((_, encoded),) = self.encoder([call])
         return len(call.labels), encoded
 
-    def content(self, seq: int) -> str:
-        """See `BatchWriter.content`."""
+    def content(self, seq: int, _position: int | None = None) -> str:
+        """See `BatchWriter.content`; copies are never run alone."""
         batch = self.job.batch(seq)
         one = self.job.plan.sets[batch["set"]]
         return f"copies {batch['start']} to {batch['stop'] - 1} of {one.kind} at severity {one.severity}"

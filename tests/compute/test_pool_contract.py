@@ -69,6 +69,19 @@ def test_a_batch_that_raises_is_retried_then_given_up_and_the_others_complete(po
     assert Path(log).read_text().split().count(kind) == 3
 
 
+def test_the_caller_says_how_often_each_batch_may_fail(pool, tmp_path):
+    log = tmp_path / "calls.txt"
+    given = batches("raise", "good", "exit", log=str(log))
+    results = {one.index: one for one in pool.map(given, attempts=lambda batch: 1 if batch["kind"] == "raise" else 2)}
+    assert [(results[index].failed, results[index].attempts) for index in range(3)] == [
+        (True, 1),
+        (False, 1),
+        (True, 2),
+    ]
+    calls = Path(log).read_text().split()
+    assert (calls.count("raise"), calls.count("exit")) == (1, 2)
+
+
 @pytest.mark.parametrize("target", ["make_pickled", "make_list"])
 def test_results_that_are_not_numpy_are_refused_with_a_reason(policy, target):
     results = run(policy, f"pool_workers:{target}")

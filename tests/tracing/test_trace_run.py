@@ -147,29 +147,48 @@ def test_ray_and_inline_give_identical_tables(local_ray, tmp_path):
 
 
 @pytest.mark.ray
-def test_a_batch_that_kills_its_worker_is_quarantined_and_the_run_completes(local_ray, lake):
+def test_an_item_that_kills_its_worker_is_the_only_one_that_is_lost(local_ray, lake):
     register(lake, n=100, trouble_at=40, trouble="kill")
     report = run(lake, PoolPolicy(backend="local", size=2, max_attempts=2))
-    assert (report.rows, report.batches, report.quarantined_batches) == (84, 7, 1)
+    assert (report.rows, report.batches, report.quarantined_batches) == (99, 7, 0)
     assert not report.complete
-    assert "1 of 7 batches quarantined" in report.summary
+    assert "1 single items quarantined" in report.summary
     quarantined = lake.read(OPS_QUARANTINE).row(0, named=True)
-    assert (quarantined["stream_id"], quarantined["seq"], quarantined["row"]) == (report.stream_id, 2, -1)
-    assert "items 32 to 47" in quarantined["reason"]
+    assert (quarantined["stream_id"], quarantined["seq"], quarantined["row"]) == (report.stream_id, 2, 8)
+    assert "item 40 of 'val', given up after 3 attempts" in quarantined["reason"]
     assert "worker process died" in quarantined["reason"]
-    missing = {f"img-{index:04d}" for index in range(100)} - set(traces(lake)["input_id"])
-    assert missing == {f"img-{index:04d}" for index in range(32, 48)}
+    assert {f"img-{index:04d}" for index in range(100)} - set(traces(lake)["input_id"]) == {"img-0040"}
 
 
-def test_a_batch_that_raises_is_quarantined_and_the_receipt_says_so(lake):
+def test_an_item_that_raises_is_quarantined_and_the_receipt_says_so(lake):
     register(lake, n=100, trouble_at=99, trouble="raise")
     report = run(lake)
     receipt = lake.read(LANDING_RECEIPTS).row(0, named=True)
-    assert (receipt["rows"], receipt["dropped"], receipt["last_seq"]) == (96, 4, 6)
-    assert "1 of 7 batches quarantined, 4 items are missing" in receipt["note"]
-    assert "OSError: cannot read image 99" in receipt["note"]
-    assert report.failures == {6: "OSError: cannot read image 99"}
-    assert "items 96 to 99" in lake.read(OPS_QUARANTINE)["reason"].item()
+    assert (receipt["rows"], receipt["dropped"], receipt["last_seq"]) == (99, 1, 6)
+    assert receipt["note"] == "1 single items quarantined, 1 items are missing; item 99: OSError: cannot read image 99"
+    assert (report.failures, report.lost_items) == ({}, {99: "OSError: cannot read image 99"})
+    assert "item 99 of 'val'" in lake.read(OPS_QUARANTINE)["reason"].item()
+
+
+def test_a_rows_number_stays_its_place_in_the_batch_where_another_is_lost(lake):
+    register(lake, n=20, trouble_at=3, trouble="raise")
+    run(lake)
+    rows = traces(lake).sort("input_id")
+    place = rows["seq"] * 16 + rows["row"]
+    assert place.to_list() == [index for index in range(20) if index != 3]
+    assert rows["input_id"].to_list() == [f"img-{index:04d}" for index in range(20) if index != 3]
+
+
+def test_the_rows_beside_a_lost_one_are_those_of_a_run_without_it(lake, tmp_path):
+    from mld_pipelines.lake import Lake
+
+    register(lake, n=40, trouble_at=7, trouble="raise")
+    run(lake)
+    other = Lake(str(tmp_path / "whole"), code_version="test")
+    register(other, n=40)
+    run(other)
+    whole = comparable(traces(other)).filter(pl.col("input_id") != "img-0007").drop("output_evidence")
+    assert_frame_equal(comparable(traces(lake)).drop("output_evidence"), whole, abs_tol=1e-5)
 
 
 def test_rows_that_break_the_contract_are_counted_as_missing(lake):
