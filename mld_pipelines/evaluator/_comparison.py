@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -13,7 +13,18 @@ from mld_pipelines.evaluator._display import ResultFrame
 from mld_pipelines.evaluator._pairing import Paired, Side, pair_units
 from mld_pipelines.metrics import PAIRED_METRICS, ModelOutcomes, PairedDifference, compare_paired, mcnemar
 
-__all__ = ["Comparison", "compare_sides"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = [
+    "Comparison",
+    "code_transitions",
+    "compare_sides",
+    "linked_codes",
+    "links_frame",
+    "mcnemar_row",
+    "metric_frame",
+]
 
 _SHOWN = 5
 """Fixed and broken inputs, and code transitions, that the printed form shows."""
@@ -32,7 +43,8 @@ class Comparison:
         common: Per dataset: units_before, units_after, common, same_id, other_content, other_label, unhashed.
         metrics: Per dataset and metric: n, before, after, delta, low, high, p_value, test, verdict.
         accuracy: Per dataset: right_both, fixed, broken, wrong_both, statistic, p_value, method of McNemar's test.
-        fixed: Inputs wrong before and right after: dataset, input_id, label, predictions, confidences, codes.
+        fixed: Inputs wrong before and right after: dataset, input_id, label, predictions, confidences, codes. Of
+            detectors the objects that only the other result found, here and in `accuracy` and `transitions`.
         broken: The same for inputs right before and wrong after.
         transitions: Per dataset, from_code and to_code: same_place, counts, errors_before, errors_after.
         links: Codes of different lineages that share most inputs; empty inside one lineage, where names compare.
@@ -67,11 +79,12 @@ class Comparison:
 
     def __str__(self) -> str:
         """Return the headline, the metrics and the first of every list."""
+        tested, units = ("Objects found", "frames") if "unit_index" in self.fixed.columns else ("Accuracy", "units")
         parts = [
             f"{self.before} → {self.after}",
-            "\n".join(_headlines(self.common)),
+            "\n".join(_headlines(self.common, units)),
             f"Metrics (Δ = after − before, {self.level:.0%} interval)\n{self.metrics}",
-            f"Accuracy (McNemar)\n{self.accuracy}",
+            f"{tested} (McNemar)\n{self.accuracy}",
         ]
         for title, frame in (("Fixed", self.fixed), ("Broken", self.broken), ("Code transitions", self.transitions)):
             shown = f"{title} ({min(frame.height, _SHOWN)} of {frame.height})"
@@ -101,7 +114,7 @@ def compare_sides(
     paired = pair_units(before, after, dataset=dataset)
     same_lineage = before.lineage_id is not None and before.lineage_id == after.lineage_id
     has_codes = before.lineage_id is not None and after.lineage_id is not None
-    links = _links(paired.units) if has_codes and not same_lineage else ()
+    links = linked_codes(paired.units) if has_codes and not same_lineage else ()
     parts = paired.units.partition_by("dataset", maintain_order=True)
     metrics = [_metrics(part, n_boot=n_boot, seed=seed, level=level) for part in parts]
     return Comparison(
@@ -112,19 +125,19 @@ def compare_sides(
         seed=seed,
         common=ResultFrame(paired.counts),
         metrics=ResultFrame(pl.concat(metrics)),
-        accuracy=ResultFrame(pl.concat([_accuracy(part) for part in parts])),
+        accuracy=ResultFrame(pl.concat([mcnemar_row(part) for part in parts])),
         fixed=_flipped(paired.units, before=True),
         broken=_flipped(paired.units, before=False),
-        transitions=_transitions(paired.units, links, same_lineage=same_lineage),
-        links=_links_frame(links),
+        transitions=code_transitions(paired.units, links, same_lineage=same_lineage),
+        links=links_frame(links),
         notes=(*notes, *_notes(paired, has_codes=has_codes, same_lineage=same_lineage)),
     )
 
 
-def _headlines(common: pl.DataFrame) -> list[str]:
+def _headlines(common: pl.DataFrame, units: str) -> list[str]:
     return [
-        f"{row['dataset']}: compared on {row['common']} common inputs "
-        f"({row['common'] / row['units_before']:.1%} / {row['common'] / row['units_after']:.1%} of the results' units)"
+        f"{row['dataset']}: compared on {row['common']} common inputs ({row['common'] / row['units_before']:.1%} / "
+        f"{row['common'] / row['units_after']:.1%} of the results' {units})"
         for row in common.iter_rows(named=True)
     ]
 
@@ -142,25 +155,43 @@ def _metrics(part: pl.DataFrame, *, n_boot: int, seed: int, level: float) -> pl.
         part["label"].to_numpy(), _outcomes(part, "_before"), _outcomes(part, "_after"), n_boot=n_boot, seed=seed,
         level=level,
     )  # fmt: skip
-    schema: dict[str, pl.DataType | type[pl.DataType]] = {
-        "metric": pl.String, "n": pl.Int64, **dict.fromkeys(_FLOATS, pl.Float64), "test": pl.String,
-    }  # fmt: skip
-    frame = pl.DataFrame([asdict(item) for item in found], schema=schema)
-    verdicts = pl.Series("verdict", [_verdict(item, level) for item in found], dtype=pl.String)
-    return frame.select(pl.lit(part["dataset"][0]).alias("dataset"), *frame.columns, verdicts)
+    return metric_frame(part["dataset"][0], found, level=level, directions=PAIRED_METRICS)
 
 
 _FLOATS = ("before", "after", "delta", "low", "high", "p_value")
 
 
-def _verdict(item: PairedDifference, level: float) -> str:
+def metric_frame(
+    dataset: str, found: Sequence[PairedDifference], *, level: float, directions: Mapping[str, int]
+) -> pl.DataFrame:
+    """Return the differences of one dataset with a verdict each.
+
+    Args:
+        dataset: Its name.
+        found: The differences.
+        level: Level of the verdicts.
+        directions: By metric +1 where more is better, −1 where less is, 0 where neither.
+    """
+    schema: dict[str, pl.DataType | type[pl.DataType]] = {
+        "metric": pl.String, "n": pl.Int64, **dict.fromkeys(_FLOATS, pl.Float64), "test": pl.String,
+    }  # fmt: skip
+    frame = pl.DataFrame([asdict(item) for item in found], schema=schema)
+    words = [_verdict(item, level, directions[item.metric]) for item in found]
+    return frame.select(pl.lit(dataset).alias("dataset"), *frame.columns, pl.Series("verdict", words, dtype=pl.String))
+
+
+def _verdict(item: PairedDifference, level: float, direction: int) -> str:
     if item.p_value is None or item.delta is None or item.p_value >= 1.0 - level:
         return "not enough evidence"
-    direction = PAIRED_METRICS[item.metric] * float(np.sign(item.delta))
-    return {1.0: "better", -1.0: "worse"}.get(direction, "changed")
+    return {1.0: "better", -1.0: "worse"}.get(direction * float(np.sign(item.delta)), "changed")
 
 
-def _accuracy(part: pl.DataFrame) -> pl.DataFrame:
+def mcnemar_row(part: pl.DataFrame) -> pl.DataFrame:
+    """Return McNemar's test of one dataset.
+
+    Args:
+        part: Its units with `is_error_before` and `is_error_after`.
+    """
     wrong = part["is_error_before"], part["is_error_after"]
     fixed, broken = int((wrong[0] & ~wrong[1]).sum()), int((~wrong[0] & wrong[1]).sum())
     test = mcnemar(fixed, broken)
@@ -190,13 +221,20 @@ def _flipped(units: pl.DataFrame, *, before: bool) -> ResultFrame:
     )
 
 
-def _links(units: pl.DataFrame) -> tuple[CodeLink, ...]:
-    keys = (units["dataset"] + "/" + units["input_id"]).to_list()
+def linked_codes(units: pl.DataFrame) -> tuple[CodeLink, ...]:
+    """Return which codes of both sides share most units.
+
+    Args:
+        units: Common units with `error_code_before` and `error_code_after`.
+    """
+    names = [name for name in ("dataset", "input_id", "unit_index") if name in units.columns]
+    keys = units.select(pl.concat_str(names, separator="/")).to_series().to_list()
     own, other = (dict(zip(keys, units[f"error_code{side}"], strict=True)) for side in ("_before", "_after"))
     return link_codes(own, other)
 
 
-def _links_frame(links: tuple[CodeLink, ...]) -> ResultFrame:
+def links_frame(links: tuple[CodeLink, ...]) -> ResultFrame:
+    """Return links as rows."""
     schema = {
         "from_code": pl.String, "to_code": pl.String, "jaccard": pl.Float64, "shared": pl.Int64,
         "units_before": pl.Int64, "units_after": pl.Int64,
@@ -205,8 +243,8 @@ def _links_frame(links: tuple[CodeLink, ...]) -> ResultFrame:
     return ResultFrame(pl.DataFrame(rows, schema=schema, orient="row"))
 
 
-def _transitions(units: pl.DataFrame, links: tuple[CodeLink, ...], *, same_lineage: bool) -> ResultFrame:
-    """How many inputs went from which code to which, with the errors on either side."""
+def code_transitions(units: pl.DataFrame, links: tuple[CodeLink, ...], *, same_lineage: bool) -> ResultFrame:
+    """Return how many units went from which code to which, with the errors on either side."""
     counted = (
         units.rename({"error_code_before": "from_code", "error_code_after": "to_code"})
         .group_by("dataset", "from_code", "to_code")

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from mld_pipelines.evaluation import excess_errors, load_scorer, unit_columns
+from mld_pipelines.evaluator._detection_comparison import FrameSide
 from mld_pipelines.evaluator._pairing import Side
 from mld_pipelines.evaluator._scoring import ScorerChoice
-from mld_pipelines.exceptions import InvalidInputError, UnknownEpochError
-from mld_pipelines.tables import ESTIMATORS_MODELS, ISSUE_COLUMNS
+from mld_pipelines.exceptions import InvalidInputError, LakeError, UnknownEpochError
+from mld_pipelines.tables import ESTIMATORS_MODELS, ISSUE_COLUMNS, TRACES_INPUTS
 
 if TYPE_CHECKING:
     from mld_pipelines.diagnosis import ProductionScorer
@@ -89,12 +90,33 @@ class ResultContents:
         fingerprint: str = row["fingerprints"][row["epochs"].index(epoch)]
         return fingerprint
 
+    def _frame_side(self, epoch: int | None) -> FrameSide:
+        """Return what a comparison of detectors needs of one epoch: frames without a box are known to traces alone."""
+        side, stored = self._side(epoch), self._stored
+        names = ["dataset_type", "input_id", "input_hash"]
+        version = stored.inputs["table_versions"].get(TRACES_INPUTS.name)
+        frames = side.units.select(names)
+        try:
+            traced = (
+                stored.lake.scan(TRACES_INPUTS, version=version, model_key=stored.model_key)
+                .filter(pl.col("n_epoch").eq_missing(pl.lit(epoch, dtype=pl.Int64)))
+                .filter(pl.col("truth_labels").is_not_null())
+                .select(names)
+                .collect()
+            )
+            frames = pl.concat([traced, frames])
+        except LakeError:  # the version was vacuumed: frames without a box are the same for both then
+            pass
+        known = frames.rename({"dataset_type": "dataset"}).unique(["dataset", "input_id"], keep="first")
+        return FrameSide(side, known.sort("dataset", "input_id"))
+
     def _side(self, epoch: int | None) -> Side:
         """Return what a comparison needs of one epoch."""
         stored, in_epoch = self._stored, pl.col("n_epoch").eq_missing(pl.lit(epoch, dtype=pl.Int64))
+        kind = "object_codebook" if self._detects else "codebook"
         lineages = (
             stored.lake.scan(ESTIMATORS_MODELS, model_key=stored.model_key)
-            .filter((pl.col("evaluation_id") == stored.evaluation_id) & in_epoch & (pl.col("kind") == "codebook"))
+            .filter((pl.col("evaluation_id") == stored.evaluation_id) & in_epoch & (pl.col("kind") == kind))
             .select("lineage_id")
             .collect()["lineage_id"]
             .to_list()

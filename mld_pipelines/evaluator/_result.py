@@ -18,6 +18,7 @@ from mld_pipelines.evaluation import (
     view,
 )
 from mld_pipelines.evaluator._comparison import Comparison, compare_sides
+from mld_pipelines.evaluator._detection_comparison import compare_detectors
 from mld_pipelines.evaluator._display import ResultFrame, Summary
 from mld_pipelines.evaluator._exporting import ResultExport
 from mld_pipelines.evaluator._samples import order_units, sample_frame, select_units
@@ -221,7 +222,8 @@ class Result(ResultExport):
         """Compare another result with this one, the baseline, on the inputs that both have.
 
         Common are inputs of equal dataset and id whose input_hash and label agree; what is not common is counted.
-        Accuracy is tested by McNemar, everything else by a paired bootstrap.
+        Accuracy is tested by McNemar, everything else by a paired bootstrap. Of detectors McNemar tests which objects
+        were found, and the bootstrap draws whole frames.
 
         Args:
             other: The result to compare with this one, of any model of the same task.
@@ -250,9 +252,10 @@ class Result(ResultExport):
         mine, theirs = self._epoch(n_epoch), other._epoch(other_epoch)
         same = self._fingerprint(mine) == other._fingerprint(theirs)
         notes = ("both results are of the same weights: differences come from the evaluation.",) if same else ()
-        return compare_sides(
-            self._side(mine), other._side(theirs), dataset=dataset, n_boot=n_boot, seed=seed, level=level, notes=notes
-        )
+        options: dict[str, Any] = {"dataset": dataset, "n_boot": n_boot, "seed": seed, "level": level, "notes": notes}
+        if self._detects:
+            return compare_detectors(self._frame_side(mine), other._frame_side(theirs), **options)
+        return compare_sides(self._side(mine), other._side(theirs), **options)
 
     def score(
         self,
@@ -289,6 +292,7 @@ class Result(ResultExport):
             features=features, logits=logits, probabilities=probabilities, rows=rows,
             accept_fingerprint=accept_fingerprint,
         )  # fmt: skip
+        self._refuse_boxes("scored")
         return score_given(given, self._scorers(n_epoch))
 
     def estimate_error_rate(
@@ -321,7 +325,16 @@ class Result(ResultExport):
             features=features, logits=logits, probabilities=probabilities, rows=rows,
             accept_fingerprint=accept_fingerprint,
         )  # fmt: skip
+        self._refuse_boxes("estimated")
         return estimate_given(given, self._scorers(n_epoch), level=level)
+
+    def _refuse_boxes(self, what: str) -> None:
+        if self._detects:
+            raise InvalidInputError(
+                f"{self.result_name!r} is of a detector, whose frames are more than features and logits; nothing was "
+                f"{what}. Pass result_name={self.result_name!r} to ObjectDetection3DLogger: it scores every box, and "
+                "Monitoring estimates precision and recall."
+            )
 
 
 def _listed(names: str | Sequence[str] | None) -> list[str]:

@@ -32,6 +32,7 @@ from mld_pipelines.metrics._paired import (
     compare_paired,
     mcnemar,
 )
+from mld_pipelines.metrics._paired_frames import FRAME_METRICS, FrameSums, compare_frames
 from mld_pipelines.metrics._ranking import average_precision, macro_ranking, roc_auc
 from mld_pipelines.metrics._statistics import UnitStatistics, unit_statistics
 
@@ -39,6 +40,7 @@ __all__ = [
     "BEV_IOU",
     "CENTRE_DISTANCE",
     "ERROR_TYPES",
+    "FRAME_METRICS",
     "IMAGE_IOU",
     "KITTI_DIFFICULTIES",
     "NUSCENES",
@@ -48,6 +50,7 @@ __all__ = [
     "SUB_TYPES",
     "TP_ERRORS",
     "ClassificationMetrics",
+    "FrameSums",
     "KittiAp",
     "KittiClass",
     "KittiImages",
@@ -63,6 +66,7 @@ __all__ = [
     "UnitStatistics",
     "average_precision",
     "classification_metrics",
+    "compare_frames",
     "compare_paired",
     "kitti_ap",
     "kitti_classes",

@@ -25,6 +25,8 @@ __all__ = [
     "McNemar",
     "ModelOutcomes",
     "PairedDifference",
+    "bootstrapped",
+    "check_resampling",
     "compare_paired",
     "mcnemar",
 ]
@@ -169,6 +171,24 @@ def compare_paired(
         InvalidInputError: No unit, too few resamples or a level outside (0.5, 1).
     """
     n = len(labels)
+    draws = check_resampling(n, n_boot=n_boot, seed=seed, level=level)
+    values = resample(_statistics(labels, before, after), n, n_boot=draws, seed=seed)
+    rest = [bootstrapped(name, n, *values[name], level=level) for name in PAIRED_METRICS if name in values]
+    return [_accuracy(labels, before, after, level), *rest]
+
+
+def check_resampling(n: int, *, n_boot: int, seed: int, level: float) -> int:
+    """Return how many resamples are drawn of n units: none of too few.
+
+    Args:
+        n: Units.
+        n_boot: Resamples wanted.
+        seed: Their seed.
+        level: Level of the intervals.
+
+    Raises:
+        InvalidInputError: No unit, too few resamples, a seed that is none, or a level outside (0.5, 1).
+    """
     if not n:
         raise InvalidInputError("two models cannot be compared on no unit.")
     if not isinstance(n_boot, Integral) or n_boot < 100:
@@ -177,10 +197,7 @@ def compare_paired(
         raise InvalidInputError(f"seed is {seed!r}; it must be a whole number of at least 0.")
     if not isinstance(level, Real) or not 0.5 < level < 1.0:
         raise InvalidInputError(f"level is {level!r}; it must lie between 0.5 and 1.")
-    draws = n_boot if n >= MIN_UNITS_FOR_BOOTSTRAP else 0
-    values = resample(_statistics(labels, before, after), n, n_boot=draws, seed=seed)
-    rest = [_bootstrapped(name, n, *values[name], level=level) for name in PAIRED_METRICS if name in values]
-    return [_accuracy(labels, before, after, level), *rest]
+    return int(n_boot) if n >= MIN_UNITS_FOR_BOOTSTRAP else 0
 
 
 def _accuracy(labels: NDArray[np.int64], before: ModelOutcomes, after: ModelOutcomes, level: float) -> PairedDifference:
@@ -221,10 +238,25 @@ def _statistics(labels: NDArray[np.int64], before: ModelOutcomes, after: ModelOu
     return [f1, LinearStatistics.of(means, calibrations), *ranks]
 
 
-def _bootstrapped(
-    metric: str, n: int, points: NDArray[np.float64], samples: NDArray[np.float64], *, level: float
+def bootstrapped(
+    metric: str,
+    n: int,
+    points: NDArray[np.float64],
+    samples: NDArray[np.float64],
+    *,
+    level: float,
+    test: str = "paired bootstrap",
 ) -> PairedDifference:
-    """Percentile interval and p of one metric from its points `(2,)` and resamples `(B, 2)`."""
+    """Return percentile interval and p of one metric.
+
+    Args:
+        metric: Its name.
+        n: Units that were resampled.
+        points: Values of both models, `(2,)`.
+        samples: Values under resamples, `(B, 2)`.
+        level: Level of the interval.
+        test: What the p-value is of.
+    """
     before, after = (float(point) if np.isfinite(point) else None for point in points)
     delta = None if before is None or after is None else after - before
     deltas = samples[:, 1] - samples[:, 0]
@@ -236,5 +268,5 @@ def _bootstrapped(
         p_value = min(1.0, 2.0 * (tail + 1.0) / (len(deltas) + 1.0))
     return PairedDifference(
         metric=metric, n=n, before=before, after=after, delta=delta, low=low, high=high, p_value=p_value,
-        test="paired bootstrap",
+        test=test,
     )  # fmt: skip
