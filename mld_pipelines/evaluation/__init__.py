@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mld_pipelines.evaluation._artifacts import load_baseline, load_scorer
+from mld_pipelines.evaluation._artifacts import load_baseline, load_detection_scorer, load_scorer
 from mld_pipelines.evaluation._current import current_result, current_results, promote_result
 from mld_pipelines.evaluation._datasets import PRODUCTION, choose_decision_dataset
 from mld_pipelines.evaluation._detection_metrics import DETECTION_EXTRAS, counted_units
@@ -69,6 +69,7 @@ __all__ = [
     "latest_feedback",
     "list_results",
     "load_baseline",
+    "load_detection_scorer",
     "load_result",
     "load_scorer",
     "metadata_columns",

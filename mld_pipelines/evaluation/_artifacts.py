@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from mld_pipelines.diagnosis import Codebook, ErrorEstimator, ProductionScorer, WindowMap, WindowReference
+from mld_pipelines.diagnosis import (
+    Codebook,
+    DetectionEstimator,
+    DetectionScorer,
+    DetectionWindowReference,
+    ErrorEstimator,
+    ProductionScorer,
+    WindowMap,
+    WindowReference,
+)
 from mld_pipelines.evaluation._load import list_results, load_result
-from mld_pipelines.exceptions import CorruptArtifactError
+from mld_pipelines.exceptions import CorruptArtifactError, InvalidInputError
 from mld_pipelines.tables import ESTIMATORS_MODELS
 from mld_pipelines.windows import Baseline
 
@@ -21,7 +31,7 @@ if TYPE_CHECKING:
     from mld_pipelines.evaluation._load import StoredResult
     from mld_pipelines.lake import Lake
 
-__all__ = ["artifact_rows", "load_baseline", "load_scorer", "stored_codebooks"]
+__all__ = ["artifact_rows", "load_baseline", "load_detection_scorer", "load_scorer", "stored_codebooks"]
 
 _CODEBOOKS = ("codebook", "object_codebook")
 
@@ -39,7 +49,7 @@ def artifact_rows(values: Sequence[dict[str, Any]], *, created_at: datetime) -> 
 
 
 def load_scorer(lake: Lake, result_name: str, *, n_epoch: int | None = None) -> ProductionScorer:
-    """Return the production scorer of a result.
+    """Return the production scorer of a classifier's result.
 
     Args:
         lake: The lake.
@@ -48,27 +58,80 @@ def load_scorer(lake: Lake, result_name: str, *, n_epoch: int | None = None) -> 
 
     Raises:
         UnknownResultError: No result has this name.
+        InvalidInputError: The result is of a detector.
         CorruptArtifactError: Its artifacts cannot be read.
     """
-    stored = load_result(lake, result_name)
-    epoch = stored.row["epochs"][-1] if n_epoch is None else n_epoch
-    rows = _of_epoch(stored.artifacts(), epoch)
-    by_kind = {row["kind"]: row for row in rows.iter_rows(named=True)}
-    if missing := {"estimator", "window"} - set(by_kind):
-        raise CorruptArtifactError(
-            f"result {result_name!r} lacks the artifacts {sorted(missing)} of epoch {epoch}; evaluate the model again."
-        )
-    codebook, window_map = by_kind.get("codebook"), by_kind.get("window_map")
+    found = _Artifacts.load(lake, result_name, n_epoch, task="classification")
+    window_map = found.by_kind.get("window_map")
     return ProductionScorer(
-        result_name=result_name,
-        estimator_version=by_kind["estimator"]["artifact_id"][:16],
-        fingerprint=by_kind["estimator"]["fingerprint"],
-        codebook=Codebook.from_bytes(codebook["artifact"]) if codebook else None,
-        estimator=ErrorEstimator.from_bytes(by_kind["estimator"]["artifact"]),
-        issues=_issues(stored, epoch),
-        window_reference=WindowReference.from_bytes(by_kind["window"]["artifact"]),
+        **found.common(),
+        estimator=ErrorEstimator.from_bytes(found.by_kind["estimator"]["artifact"]),
+        window_reference=WindowReference.from_bytes(found.by_kind["window"]["artifact"]),
         window_map=_window_map(window_map["artifact"], result_name) if window_map else None,
     )
+
+
+def load_detection_scorer(lake: Lake, result_name: str, *, n_epoch: int | None = None) -> DetectionScorer:
+    """Return the production scorer of a 3D detector's result.
+
+    Args:
+        lake: The lake.
+        result_name: A finished result.
+        n_epoch: Epoch whose estimator is wanted; None takes the latest of the result.
+
+    Raises:
+        UnknownResultError: No result has this name.
+        InvalidInputError: The result is of a classifier.
+        CorruptArtifactError: Its artifacts cannot be read.
+    """
+    found = _Artifacts.load(lake, result_name, n_epoch, task="od3d")
+    return DetectionScorer(
+        **found.common(),
+        object_codebook=found.codebook("object_codebook"),
+        estimator=DetectionEstimator.from_bytes(found.by_kind["estimator"]["artifact"]),
+        window_reference=DetectionWindowReference.from_bytes(found.by_kind["window"]["artifact"]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Artifacts:
+    """The stored artifacts of one epoch of a result, by kind."""
+
+    stored: StoredResult
+    epoch: int | None
+    by_kind: dict[str, dict[str, Any]]
+
+    @classmethod
+    def load(cls, lake: Lake, result_name: str, n_epoch: int | None, *, task: str) -> _Artifacts:
+        stored = load_result(lake, result_name)
+        if stored.row["task"] != task:
+            raise InvalidInputError(
+                f"result {result_name!r} is of task {stored.row['task']!r}, wanted was one of {task!r}; nothing was "
+                "scored. Use a result of this model."
+            )
+        epoch = stored.row["epochs"][-1] if n_epoch is None else n_epoch
+        by_kind = {row["kind"]: row for row in _of_epoch(stored.artifacts(), epoch).iter_rows(named=True)}
+        if missing := {"estimator", "window"} - set(by_kind):
+            raise CorruptArtifactError(
+                f"result {result_name!r} lacks the artifacts {sorted(missing)} of epoch {epoch}; evaluate the model "
+                "again."
+            )
+        return cls(stored, epoch, by_kind)
+
+    def common(self) -> dict[str, Any]:
+        """What scorers of every task are made of."""
+        estimator = self.by_kind["estimator"]
+        return {
+            "result_name": self.stored.result_name,
+            "estimator_version": estimator["artifact_id"][:16],
+            "fingerprint": estimator["fingerprint"],
+            "codebook": self.codebook("codebook"),
+            "issues": _issues(self.stored, self.epoch),
+        }
+
+    def codebook(self, kind: str) -> Codebook | None:
+        row = self.by_kind.get(kind)
+        return None if row is None else Codebook.from_bytes(row["artifact"])
 
 
 def load_baseline(lake: Lake, result_name: str) -> Baseline:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 from mld_pipelines.evaluation._artifacts import stored_codebooks
 from mld_pipelines.evaluation._classification import evaluate_population
 from mld_pipelines.evaluation._current import current_result
+from mld_pipelines.evaluation._detection import evaluate_detections
+from mld_pipelines.evaluation._detection_population import load_detection_population
 from mld_pipelines.evaluation._lineage import link_to_previous
 from mld_pipelines.evaluation._load import StoredResult, result_names
 from mld_pipelines.evaluation._names import checked_name
@@ -20,7 +22,9 @@ from mld_pipelines.lake import Provenance
 from mld_pipelines.records import split_model_key
 
 if TYPE_CHECKING:
-    from mld_pipelines.diagnosis import Policy
+    from collections.abc import Iterator
+
+    from mld_pipelines.diagnosis import Codebook, Policy
     from mld_pipelines.evaluation._epochs import EpochSpec
     from mld_pipelines.evaluation._outcome import PopulationOutcome
     from mld_pipelines.evaluation._plan import EvaluationPlan
@@ -117,20 +121,21 @@ def compute(lake: Lake, prepared: EvaluationPlan, *, progress: Progress = _silen
     Raises:
         InvalidInputError: The task is not evaluated by this version, or the rows cannot be evaluated.
     """
-    if prepared.task != "classification":
+    epoch_of = _EPOCHS.get(prepared.task)
+    if epoch_of is None:
         raise InvalidInputError(
-            f"model {prepared.model_key} was traced for task {prepared.task!r}; this version evaluates classification. "
-            "Nothing was evaluated, and the traces stay for a version that does."
+            f"model {prepared.model_key} was traced for task {prepared.task!r}; this version evaluates "
+            f"{', '.join(sorted(_EPOCHS))}. Nothing was evaluated, and the traces stay for a version that does."
         )
-    return Evaluation(prepared, tuple(_epoch(lake, prepared, epoch, progress) for epoch in prepared.epochs))
+    return Evaluation(prepared, tuple(epoch_of(lake, prepared, epoch, progress) for epoch in prepared.epochs))
 
 
 def _epoch(lake: Lake, prepared: EvaluationPlan, epoch: int | None, progress: Progress) -> PopulationOutcome:
-    label = "" if epoch is None else f" of epoch {epoch}"
+    label = _label(epoch)
     progress(f"reading units{label}")
     population = load_population(lake, prepared, epoch)
     name, _ = split_model_key(prepared.model_key)
-    books = stored_codebooks(lake, name, current=prepared.previous or current_result(lake, prepared.model_key))
+    books = _codebooks(lake, prepared)
     progress(f"evaluating {population.frame.height} units{label}")
     facts = load_model_facts(lake, prepared.model_key, population.frame["fingerprint"][-1])
     link = functools.partial(link_to_previous, lake, name)
@@ -142,3 +147,23 @@ def _epoch(lake: Lake, prepared: EvaluationPlan, epoch: int | None, progress: Pr
         link=link,
         copies=lambda weights, dataset: load_copies(lake, prepared, epoch, fingerprint=weights, dataset=dataset),
     )
+
+
+def _detection_epoch(lake: Lake, prepared: EvaluationPlan, epoch: int | None, progress: Progress) -> PopulationOutcome:
+    label = _label(epoch)
+    progress(f"reading frames{label}")
+    population = load_detection_population(lake, prepared, epoch)
+    progress(f"evaluating {population.rows.height} frames{label}")
+    return evaluate_detections(population, prepared, candidates=_codebooks(lake, prepared))
+
+
+def _codebooks(lake: Lake, prepared: EvaluationPlan) -> Iterator[Codebook]:
+    name, _ = split_model_key(prepared.model_key)
+    return stored_codebooks(lake, name, current=prepared.previous or current_result(lake, prepared.model_key))
+
+
+def _label(epoch: int | None) -> str:
+    return "" if epoch is None else f" of epoch {epoch}"
+
+
+_EPOCHS = {"classification": _epoch, "od3d": _detection_epoch}

@@ -1,0 +1,120 @@
+"""The frames of one epoch of a detector, in key order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from mld_pipelines.evaluation._duplicates import duplicate_warnings
+from mld_pipelines.evaluation._frame_boxes import BOX_COLUMNS, TRUTH_COLUMNS, frame_boxes, frame_truths
+from mld_pipelines.evaluation._population import load_model_facts
+from mld_pipelines.exceptions import InvalidInputError
+from mld_pipelines.tables import TRACES_INPUTS
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from mld_pipelines.evaluation._frame_boxes import FrameBoxes
+    from mld_pipelines.evaluation._plan import EvaluationPlan
+    from mld_pipelines.lake import Lake
+    from mld_pipelines.records import Truths3D
+
+__all__ = ["DetectionPopulation", "load_detection_population"]
+
+_KEYS = ["dataset_type", "input_id"]
+_FRAME_COLUMNS = ["dataset_type", "n_epoch", "input_id", "metadata", "input_hash", "fingerprint"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DetectionPopulation:
+    """All frames of one epoch, sorted by dataset and input id.
+
+    Attributes:
+        n_epoch: The epoch; None for rows without one.
+        rows: One row per frame: identity, and the list columns of what was recorded and what is there.
+        boxes: The same as arrays.
+        truths: True boxes.
+        n_classes: Classes of the detector.
+        class_names: Their names; empty where nobody said them.
+        warnings: What a reader should know.
+    """
+
+    n_epoch: int | None
+    rows: pl.DataFrame
+    boxes: FrameBoxes
+    truths: Truths3D
+    n_classes: int
+    class_names: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def frame(self) -> pl.DataFrame:
+        """Identity of the frames: dataset_type, n_epoch, input_id, metadata, input_hash, fingerprint."""
+        return self.rows.select(_FRAME_COLUMNS)
+
+    def part(self, chosen: npt.NDArray[np.bool_]) -> tuple[FrameBoxes, Truths3D]:
+        """Return boxes and truths of some frames, in their order.
+
+        Args:
+            chosen: (F,) mask.
+        """
+        rows = self.rows.filter(pl.Series(chosen))
+        return frame_boxes(rows), frame_truths(rows)
+
+
+def load_detection_population(lake: Lake, plan: EvaluationPlan, n_epoch: int | None) -> DetectionPopulation:
+    """Read the traced frames of one epoch.
+
+    Raises:
+        InvalidInputError: No frame has true boxes.
+    """
+    traced = (
+        lake.scan(TRACES_INPUTS, version=plan.input_versions.get(TRACES_INPUTS.name), model_key=plan.model_key)
+        .filter(pl.col("n_epoch").eq_missing(pl.lit(n_epoch, dtype=pl.Int64)))
+        .select(*_FRAME_COLUMNS, *BOX_COLUMNS, *TRUTH_COLUMNS)
+        .collect()
+    )
+    known = traced.filter(pl.col("truth_labels").is_not_null()).sort(_KEYS)
+    if known.is_empty():
+        raise InvalidInputError(f"none of the {traced.height} traced frames of {plan.model_key} has true boxes.")
+    boxes, truths = frame_boxes(known), frame_truths(known)
+    facts = load_model_facts(lake, plan.model_key, known["fingerprint"][-1])
+    left = traced.height - known.height
+    return DetectionPopulation(
+        n_epoch=n_epoch,
+        rows=known,
+        boxes=boxes,
+        truths=truths,
+        n_classes=_classes(boxes, truths, facts.class_names),
+        class_names=facts.class_names,
+        warnings=(
+            *((f"{left} frames without true boxes were left out.",) if left else ()),
+            *_said(boxes, known),
+            *duplicate_warnings(known.with_columns(label=pl.lit(None, dtype=pl.Int64))),
+        ),
+    )
+
+
+def _classes(boxes: FrameBoxes, truths: Truths3D, class_names: tuple[str, ...]) -> int:
+    """Return the number of classes: what names, scores and labels call for."""
+    scored = 0
+    if boxes.class_scores is not None:
+        scored = boxes.class_scores.shape[1] - (boxes.class_space != "sigmoid")  # the others have a background too
+    labels = [int(one.labels.max()) + 1 for one in (boxes.recorded, truths) if len(one)]
+    return max(len(class_names), scored, *labels, 1)
+
+
+def _said(boxes: FrameBoxes, rows: pl.DataFrame) -> tuple[str, ...]:
+    """Return what the record lacks."""
+    found = []
+    if boxes.features is None:
+        found.append("some boxes have no feature: codes of predictions are made of where and what a box is.")
+    if boxes.suppressed is None:
+        found.append("the detector shows no suppressed candidates: misses are estimated from low scores alone.")
+    layers = rows["feature_layer"].drop_nulls().unique().sort().to_list()
+    if len(layers) > 1:
+        found.append(f"features come from several layers {layers}; trace all datasets of one version the same way.")
+    return tuple(found)
