@@ -11,8 +11,6 @@ import numpy as np
 import polars as pl
 
 from mld_pipelines.diagnosis import (
-    DETECTION_SCORE_MEANINGS,
-    DETECTION_SCORE_NAMES,
     CodebookIdentity,
     object_context,
     prediction_features,
@@ -22,7 +20,7 @@ from mld_pipelines.diagnosis import (
 from mld_pipelines.evaluation._coding import code_units
 from mld_pipelines.evaluation._datasets import choose_decision_dataset, weights_of
 from mld_pipelines.evaluation._detection_estimation import estimate_detections
-from mld_pipelines.evaluation._detection_issues import DetectionScores, detection_code_rows, detection_issue_rows
+from mld_pipelines.evaluation._detection_issues import detection_code_rows, detection_issue_rows
 from mld_pipelines.evaluation._detection_metrics import RecordedBoxes, detection_metric_rows
 from mld_pipelines.evaluation._detection_units import detection_units, unit_rows
 from mld_pipelines.evaluation._detection_verdicts import judge_boxes
@@ -114,7 +112,6 @@ def evaluate_detections(
             codings.objects,
             decision_dataset=decision.dataset,
             class_names=names,
-            scores=DetectionScores(DETECTION_SCORE_NAMES, DETECTION_SCORE_MEANINGS),
         ),
         artifact_values=_artifact_values(scope, codings, estimation, _baseline(scope, rows, codings, verdicts)),
         warnings=(*population.warnings, *itertools.chain(*said), *coded, *estimation.fit.estimator.badges),

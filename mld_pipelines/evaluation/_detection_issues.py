@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
-from mld_pipelines.diagnosis import BoxClues, Choice, Measure
+from mld_pipelines.diagnosis import DETECTION_SCORE_MEANINGS, DETECTION_SCORE_NAMES, BoxClues, Choice, Measure
 from mld_pipelines.evaluation._descriptions import ERROR_TYPE, unit_code_rows
 from mld_pipelines.evaluation._facts import PATTERN_SHARE, SEVERAL
 from mld_pipelines.evaluation._issues import class_named, unit_issue_rows
@@ -15,7 +15,7 @@ from mld_pipelines.evaluation._traits import class_choice, floats, metadata_trai
 from mld_pipelines.metrics import ERROR_TYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     import numpy.typing as npt
 
@@ -28,6 +28,13 @@ __all__ = ["UNIT_KINDS", "detection_code_rows", "detection_issue_rows", "error_t
 UNIT_KINDS = ("prediction", "object")
 """Kinds of units of a detector in the order of tables."""
 
+#: Risk scores of one group say the same in other words.
+_SCORE_GROUPS = {
+    "margin": "confidence", "entropy": "confidence", "support": "candidates", "support_score": "candidates",
+    "support_spread": "candidates", "support_class": "candidates", "knn": "neighbours", "dis": "neighbours",
+}  # fmt: skip
+_LEFT_OUT = ("score", "above", "size", "range", "far", "class", "code")
+"""Risk scores that stand beside the description or in it: score, size, range and the error rate itself."""
 _FAR, _SMALL = ("far away", "near the sensor"), ("large boxes", "small boxes")
 _POINTS = ("many LiDAR points", "few LiDAR points")
 _SCORE = ("high scores", "low scores")
@@ -39,18 +46,6 @@ _SAID = {
     "both": "have neither the class nor the place of the object near them",
     "miss": "are objects that no box found",
 }
-
-
-class DetectionScores(NamedTuple):
-    """Risk scores of predictions as measures.
-
-    Attributes:
-        names: Name of each column of `risk_scores`.
-        meanings: What a high value says, by name.
-    """
-
-    names: Sequence[str] = ()
-    meanings: Mapping[str, str] = {}
 
 
 def error_type_name(class_names: Sequence[str] = ()) -> pl.Expr:
@@ -105,7 +100,6 @@ def detection_code_rows(
     *,
     decision_dataset: str,
     class_names: Sequence[str] = (),
-    scores: DetectionScores | None = None,
 ) -> pl.DataFrame:
     """Return the rows of `evaluation/codes` without their attempt columns, predictions before objects.
 
@@ -115,7 +109,6 @@ def detection_code_rows(
         object_coding: Codes of the objects among them.
         decision_dataset: Dataset whose units describe the codes.
         class_names: Names by class index; indices are shown where there are none.
-        scores: What the risk scores of predictions are; None leaves them out.
     """
     parts = []
     for kind, coding in zip(UNIT_KINDS, (prediction_coding, object_coding), strict=True):
@@ -123,7 +116,7 @@ def detection_code_rows(
             class_named("prediction", class_names).alias("predicted"),
             error_type_name(class_names).alias(ERROR_TYPE),
         )
-        traits = _traits(own.filter(pl.col("dataset_type") == decision_dataset), kind, class_names, scores)
+        traits = _traits(own.filter(pl.col("dataset_type") == decision_dataset), kind, class_names)
         rows = unit_code_rows(own, coding, traits, decision_dataset=decision_dataset, unit_kind=kind)
         parts.append(rows.with_columns(pl.lit(units["n_epoch"].first(), dtype=pl.Int64).alias("n_epoch")))
     return pl.concat(parts)
@@ -162,7 +155,7 @@ def _sentences(clues: BoxClues, class_names: Sequence[str]) -> list[str]:
     return said
 
 
-def _traits(units: pl.DataFrame, kind: str, class_names: Sequence[str], scores: DetectionScores | None) -> Traits:
+def _traits(units: pl.DataFrame, kind: str, class_names: Sequence[str]) -> Traits:
     """Return what boxes can be compared by: place, size, points, score, class, error type, metadata, risk scores."""
     measures, choices = metadata_traits(units["metadata"])
     own = [
@@ -177,7 +170,7 @@ def _traits(units: pl.DataFrame, kind: str, class_names: Sequence[str], scores: 
         classes = [class_choice("class", units["label"], class_names)]
     else:
         own.append(Measure(name="score", group="confidence", values=floats(units["confidence"]), meanings=_SCORE))
-        own += _risk_measures(units["risk_scores"], scores)
+        own += _risk_measures(units["risk_scores"])
         classes = [
             class_choice("predicted class", units["prediction"], class_names),
             class_choice("true class", units["label"], class_names),
@@ -191,19 +184,19 @@ def _type_choice(types: pl.Series) -> Choice:
     return Choice(name="error type", group="error type", values=values.to_numpy(), labels=ERROR_TYPES)
 
 
-def _risk_measures(column: pl.Series, scores: DetectionScores | None) -> list[Measure]:
-    if scores is None or not len(column) or column.null_count():
-        return []
-    width = len(scores.names)
-    if set(column.list.len().unique()) != {width}:
+def _risk_measures(column: pl.Series) -> list[Measure]:
+    """Return the risk scores that say more than what stands beside the description: the code's rate, place and size."""
+    width = len(DETECTION_SCORE_NAMES)
+    if not len(column) or column.null_count() or set(column.list.len().unique()) != {width}:
         return []
     matrix = column.explode().to_numpy().reshape(-1, width).astype(np.float64)
     return [
         Measure(
             name=name,
-            group=f"score {name}",
+            group=_SCORE_GROUPS.get(name, name),
             values=matrix[:, place],
-            meanings=(scores.meanings.get(name, f"high {name}"), f"low {name}"),
+            meanings=(DETECTION_SCORE_MEANINGS[name], f"not: {DETECTION_SCORE_MEANINGS[name]}"),
         )
-        for place, name in enumerate(scores.names)
+        for place, name in enumerate(DETECTION_SCORE_NAMES)
+        if name not in _LEFT_OUT
     ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from mld_pipelines.diagnosis import SCORE_MEANINGS, SCORE_NAMES
+from mld_pipelines.diagnosis import DETECTION_SCORE_MEANINGS, DETECTION_SCORE_NAMES, SCORE_MEANINGS, SCORE_NAMES
 from mld_pipelines.evaluation import ALEATORIC, BOX_COLUMNS, PRODUCTION, Filters, filtered, metadata_columns
 from mld_pipelines.evaluator._display import ResultFrame
 from mld_pipelines.evaluator._reasons import REASONS_TYPE, reasons_column
@@ -121,11 +121,9 @@ def sample_frame(
 
 def _scores(*, is_of_boxes: bool) -> dict[str, Any]:
     """Return names and meanings of the risk scores."""
-    if not is_of_boxes:
-        return {"names": SCORE_NAMES, "meanings": SCORE_MEANINGS}
-    from mld_pipelines.diagnosis import DETECTION_SCORE_MEANINGS, DETECTION_SCORE_NAMES
-
-    return {"names": DETECTION_SCORE_NAMES, "meanings": DETECTION_SCORE_MEANINGS}
+    if is_of_boxes:
+        return {"names": DETECTION_SCORE_NAMES, "meanings": DETECTION_SCORE_MEANINGS}
+    return {"names": SCORE_NAMES, "meanings": SCORE_MEANINGS}
 
 
 def _unit_key(frame: pl.DataFrame) -> list[str]:
