@@ -40,6 +40,7 @@ from mld_pipelines.compute import resolve
 from mld_pipelines.exceptions import ConfigurationError
 from mld_pipelines.records import Truths3D
 from mld_pipelines.tracing._frames import open_frames
+from mld_pipelines.tracing._raw_frames import pack_frames, unpack_frames
 from mld_pipelines.tracing._seeds import seeded
 from mld_pipelines.tracing._worker import built_model, moved, one_thread
 
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
 __all__ = ["DetectionForwardWorker", "DetectionRowsWorker"]
 
 _TRUTHS = ("offsets", "boxes", "labels", "velocities", "points")
-_RAW, _TRUTH = "raw/", "truth/"
+_TRUTH = "truth/"
 
 
 class DetectionForwardWorker:
@@ -122,8 +123,7 @@ class DetectionForwardWorker:
             columns["hashes"] = np.array([frame_hashes(one, 1)[0] for one in frames.inputs])
             rows = metadata_rows(frames.metadata, len(frames.targets)) or []
             columns["metadata"] = np.array([row or "{}" for row in rows])
-            for index, inputs in enumerate(frames.inputs):
-                columns |= {f"{_RAW}{index}/{name}": value for name, value in self._raw(inputs).items()}
+            columns |= pack_frames([self._raw(inputs) for inputs in frames.inputs])
         columns["adapter"] = np.array([f"{self._adapter.family} {self._adapter.convention}"])  # some learn it by a call
         return columns | {"captured_at": np.array([microseconds()], dtype=np.int64)}
 
@@ -185,9 +185,8 @@ class DetectionRowsWorker:
             self._decoders[name] = resolve(spec["target"])(**spec["params"])
         decode = self._decoders[name]
         frames: list[Frame3D] = []
-        for index in range(n):
-            start = f"{_RAW}{index}/"
-            frames += decode({key[len(start) :]: value for key, value in raw.items() if key.startswith(start)})
+        for one in unpack_frames(raw, n):
+            frames += decode(one)
         if len(frames) != n:
             raise ConfigurationError(f"the detector's output holds {len(frames)} frames for {n} inputs.")
         return frames

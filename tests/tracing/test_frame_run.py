@@ -9,7 +9,6 @@ import pytest
 
 from examples.drive.datasets import drive_dataset, drive_model
 from mld_pipelines.compute import PoolPolicy
-from mld_pipelines.evaluation import evaluate
 from mld_pipelines.exceptions import ConfigurationError, InvalidInputError, WorkerPoolError
 from mld_pipelines.tables import LANDING_MODELS, LANDING_TRACES, OPS_QUARANTINE
 from mld_pipelines.tracing import is_stress_due, register_dataset, register_model, stress_run, trace_run
@@ -98,13 +97,11 @@ def test_a_broken_frame_is_set_aside_alone_with_the_reason_and_the_run_completes
     assert re.search(f"item 3 of 'val', given up after 3 attempts: .*{reason}", found["reason"]), found["reason"]
 
 
-def test_a_detector_is_neither_stressed_nor_evaluated_yet_and_says_so(registered):
+def test_a_detector_is_not_stressed_yet_and_says_so(registered):
     run(registered)
     assert not is_stress_due(registered, "pillars@v1")
     with pytest.raises(InvalidInputError, match="stress passes are for classifiers"):
         stress_run(registered, "pillars@v1")
-    with pytest.raises(InvalidInputError, match="traced for task 'od3d'"):
-        evaluate(registered, "pillars@v1")
     assert traced(registered).height == 6
 
 
