@@ -11,6 +11,7 @@ import torch
 
 from examples.demo.digits import CLASS_NAMES, Digits, SmallNet
 from examples.demo.traffic import DAYS, FIRST_DAY, PER_DAY, SimulatedClock, fortnight
+from mld_pipelines.capture import Stats
 from mld_pipelines.evaluator import Evaluator, Result
 from mld_pipelines.exceptions import MldError, UnknownModelError
 from mld_pipelines.monitoring import ClassificationLogger, log_labels
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from mld_pipelines.capture import Stats
     from mld_pipelines.lake import Lake
     from mld_pipelines.monitoring import LabelReceipt
     from mld_pipelines.training import Receipt
@@ -31,6 +31,7 @@ __all__ = [
     "MODEL",
     "RESULT",
     "VERSION",
+    "Served",
     "Truth",
     "evaluate",
     "label_some",
@@ -57,6 +58,33 @@ class Truth:
         wrong = (pl.col("prediction") != pl.col("label")).cast(pl.Float64)
         daily = self.frame.group_by("event_day").agg(pl.len().alias("requests"), wrong.mean().alias("error_rate_true"))
         return daily.sort("event_day")
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What the classification part did.
+
+    Attributes:
+        results: The first result and the one that labels triggered.
+        truth: About the fortnight.
+        streams: What became of the rows of `tracer`, `logger` and `labels`.
+    """
+
+    results: tuple[Result, ...]
+    truth: Truth
+    streams: dict[str, Receipt | Stats | LabelReceipt]
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Rows stored, of these known from an earlier run, and quarantined; by stream."""
+        return {
+            name: {
+                "rows": one.emitted if isinstance(one, Stats) else one.rows,
+                "known": one.known,
+                "quarantined": one.quarantined,
+            }
+            for name, one in self.streams.items()
+        }
 
 
 def trace(model: SmallNet, datasets: dict[str, Digits]) -> Receipt:

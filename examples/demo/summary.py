@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from examples.demo import drive_summary
+from examples.demo.console import print_table
 from mld_pipelines.rollups import Scorers
 from mld_pipelines.settings import state_directory
 from mld_pipelines.tables import MONITORING_ALERTS, MONITORING_WINDOWS
 from mld_pipelines.windows import derive, roll_up
 
 if TYPE_CHECKING:
-    from examples.demo.loop import Truth
+    from examples.demo.drive import Driven
+    from examples.demo.loop import Served, Truth
     from mld_pipelines.evaluator import Result
     from mld_pipelines.lake import Lake
 
@@ -41,29 +44,68 @@ def top_issues(result: Result) -> pl.DataFrame:
 def alerts(lake: Lake) -> pl.DataFrame:
     """Return the alerts that were raised, oldest first."""
     rows = lake.read(MONITORING_ALERTS)
-    return rows.sort("opened_at").select("rule", "result_name", "severity", "state", "opened_at", "value", "threshold")
+    columns = ["model_key", "rule", "result_name", "severity", "state", "opened_at", "value", "threshold"]
+    return rows.sort("opened_at", "rule").select(columns)
 
 
-def document(lake: Lake, results: list[Result], truth: Truth, counts: dict[str, Any]) -> dict[str, Any]:
-    """Return the summary as plain values."""
-    last = results[-1]
+def document(lake: Lake, served: Served | None, driven: Driven | None) -> dict[str, Any]:
+    """Return the summary as plain values; of a part that did not run, nothing.
+
+    Args:
+        lake: Where everything is.
+        served: What the classification part did.
+        driven: What the 3D part did.
+    """
+    found: dict[str, Any] = {} if served is None else _digits_document(lake, served)
+    if driven is not None:
+        found["drive"] = drive_summary.document(lake, driven)
+    counts = {name: count for part in (served, driven) if part is not None for name, count in part.counts.items()}
+    return found | {"alerts": alerts(lake).to_dicts(), "tables": lake.tables().to_dicts(), "counts": counts}
+
+
+def _digits_document(lake: Lake, served: Served) -> dict[str, Any]:
+    first, last = served.results[0], served.results[-1]
     return {
-        "results": [{"result_name": r.result_name, "inputs": r.inputs} for r in results],
-        "days": days(lake, results[0].result_name, truth).to_dicts(),
+        "results": [{"result_name": r.result_name, "inputs": r.inputs} for r in served.results],
+        "days": days(lake, first.result_name, served.truth).to_dicts(),
         "issues": top_issues(last).to_dicts(),
-        "alerts": alerts(lake).to_dicts(),
-        "tables": lake.tables().to_dicts(),
-        "counts": counts,
     }
 
 
-def print_summary(lake: Lake, results: list[Result], truth: Truth, counts: dict[str, Any]) -> None:
-    """Print the summary as tables that fit 80 columns."""
+def print_summary(lake: Lake, served: Served | None, driven: Driven | None) -> None:
+    """Print the summary as tables that fit 80 columns.
+
+    Args:
+        lake: Where everything is.
+        served: What the classification part did.
+        driven: What the 3D part did.
+    """
     from rich.console import Console
 
     console = Console()
-    first, last = results[0], results[-1]
-    daily = days(lake, first.result_name, truth).select(
+    if served is not None:
+        _print_digits(console, lake, served)
+    if driven is not None:
+        drive_summary.print_summary(console, lake, driven)
+    raised = alerts(lake).select(
+        "rule", pl.col("result_name").alias("result"), pl.col("opened_at").dt.date().alias("opened"), "state", "value"
+    )
+    print_table(console, "Alerts", raised)
+    print_table(console, "Tables", lake.tables().select("table", "rows", "version", "files"))
+    counts = [{"stream": n, **c} for part in (served, driven) if part is not None for n, c in part.counts.items()]
+    print_table(console, "Streams (known = already stored)", pl.DataFrame(counts))
+    console.print("\nNext:", style="bold")
+    home = os.path.relpath(state_directory())
+    models = [name for name, part in (("digits@v1", served), ("pillars@v1", driven)) if part is not None]
+    console.print(f"  MLD_HOME={home} make up          open the Dagster UI on what you just saw")
+    for name in models:
+        console.print(f"  MLD_HOME={home} .venv/bin/mld monitor show {name}")
+    console.print(f"  MLD_HOME={home} .venv/bin/mld results list")
+
+
+def _print_digits(console: Any, lake: Lake, served: Served) -> None:
+    first, last = served.results[0], served.results[-1]
+    daily = days(lake, first.result_name, served.truth).select(
         pl.col("event_day").alias("day"),
         pl.col("n").alias("requests"),
         pl.col("error_rate_estimated").alias("estimated"),
@@ -73,47 +115,8 @@ def print_summary(lake: Lake, results: list[Result], truth: Truth, counts: dict[
         pl.col("error_rate_true").alias("true"),
         pl.when("in_interval").then(pl.lit("inside")).otherwise(pl.lit("outside")).alias(""),
     )
-    _table(console, f"Error rate per day, estimated without labels, beside the truth ({first.result_name})", daily)
+    print_table(console, f"Error rate per day, estimated without labels, beside the truth ({first.result_name})", daily)
     metrics = last.metrics_summary().select("dataset", "counts", "accuracy", "auroc", "error_proba_auroc")
-    _table(console, f"Metrics after the re-evaluation that labels triggered ({last.result_name})", metrics)
+    print_table(console, f"Metrics after the re-evaluation that labels triggered ({last.result_name})", metrics)
     issues = top_issues(last).rename({"error_code": "code", "error_rate": "rate", "top_error_types": "confusions"})
-    _table(console, "Top issues", issues.drop("reason"))
-    raised = alerts(lake).select(
-        "rule", pl.col("result_name").alias("result"), pl.col("opened_at").dt.date().alias("opened"), "state", "value"
-    )
-    _table(console, "Alerts", raised)
-    _table(console, "Tables", lake.tables().select("table", "rows", "version", "files"))
-    _table(console, "Streams (known = already stored)", _streams(counts))
-    console.print("\nNext:", style="bold")
-    home = os.path.relpath(state_directory())
-    console.print(f"  MLD_HOME={home} make up          open the Dagster UI on what you just saw")
-    console.print(f"  MLD_HOME={home} .venv/bin/mld monitor show digits@v1")
-    console.print(f"  MLD_HOME={home} .venv/bin/mld results list")
-
-
-def _streams(counts: dict[str, Any]) -> pl.DataFrame:
-    return pl.DataFrame([{"stream": name, **values} for name, values in counts.items()])
-
-
-def _table(console: Any, title: str, frame: pl.DataFrame) -> None:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    for name, dtype in frame.schema.items():
-        table.add_column(name, justify="right" if dtype.is_numeric() else "left")
-    for row in frame.iter_rows():
-        table.add_row(*(_cell(value) for value in row))
-    console.print(table)
-
-
-def _cell(value: object) -> str:
-    match value:
-        case None:
-            return "–"
-        case float():
-            return f"{value:.3f}"
-        case list():
-            return ", ".join(str(item) for item in value)
-        case _:
-            return str(value)
+    print_table(console, "Top issues", issues.drop("reason"))

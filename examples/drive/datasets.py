@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from examples.drive.frames import drive_frame, single_frames
+from examples.drive.conditions import CLEAR
+from examples.drive.frames import drive_frame, mild, single_frames
 from examples.drive.model import drive_model
 from examples.drive.shapes import CLASS_NAMES
 from mld_pipelines.records import Truths3D
@@ -18,11 +19,12 @@ from mld_pipelines.records import Truths3D
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from examples.drive.conditions import Conditions
     from examples.drive.frames import Frame
 
 __all__ = ["PARTS", "DriveDataset", "drive_dataset", "drive_model", "sample_of", "truths_of"]
 
-PARTS = {"train": (11, 400), "val": (12, 300), "drive": (13, 320)}
+PARTS = {"train": (11, 400), "val": (12, 300), "drive": (13, 320), "mixed": (15, 240)}
 """Generator seed and number of frames of each part; none of the seeds is one that the detector was trained with."""
 
 
@@ -77,11 +79,19 @@ def drive_dataset(part: str = "val", frames: int | None = None) -> DriveDataset:
     """Return one part of the example data.
 
     Args:
-        part: `train` or `val` (single frames on a clear day), or `drive` (in time, through drifting conditions).
+        part: `train` or `val` (single frames on a clear day), `mixed` (single frames, every fourth in light rain or fog
+            or with a slightly bent sensor), or `drive` (in time, through drifting conditions).
         frames: How many; each part has its own default.
     """
     seed, usual = PARTS[part]
     count = usual if frames is None else frames
     if part == "drive":
         return DriveDataset(lambda index: drive_frame(index, count, seed), count)
-    return DriveDataset(lambda index: next(single_frames(1, seed, first=index)), count)
+    conditions = mild if part == "mixed" else _clear
+    return DriveDataset(
+        lambda index: next(single_frames(1, seed, first=index, conditions=conditions(index, seed))), count
+    )
+
+
+def _clear(_number: int, _seed: int) -> Conditions:
+    return CLEAR

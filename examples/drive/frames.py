@@ -21,7 +21,18 @@ if TYPE_CHECKING:
 
     from examples.drive.scenes import Scene
 
-__all__ = ["REACH", "START", "Frame", "count_points", "drift", "drive", "drive_frame", "frame_at", "single_frames"]
+__all__ = [
+    "REACH",
+    "START",
+    "Frame",
+    "count_points",
+    "drift",
+    "drive",
+    "drive_frame",
+    "frame_at",
+    "mild",
+    "single_frames",
+]
 
 REACH = 32.0
 """Truth covers the square of ±32 m around the sensor: what the detector is asked about."""
@@ -137,6 +148,20 @@ def drift(progress: float) -> Conditions:
     if progress < 0.875:  # it clears, but the sensor has suffered
         return Conditions(dead_rings=tuple(range(1, 32, 3)), blind=(20.0, 50.0), pitch=1.5)
     return replace(NIGHT, rain=0.3)
+
+
+def mild(number: int, seed: int) -> Conditions:
+    """Return the conditions of a frame of a data set that knows bad days: every fourth is a little off.
+
+    Args:
+        number: Of the frame.
+        seed: Of the generator.
+    """
+    if number % 4:
+        return CLEAR
+    rng = np.random.default_rng([seed, 3_000_000 + number])
+    kind, much = int(rng.integers(3)), float(rng.uniform())
+    return (Conditions(rain=0.3 * much), Conditions(fog=0.2 * much), Conditions(pitch=1.5 * much, roll=much))[kind]
 
 
 def drive_frame(

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from examples.drive.conditions import Conditions
-from examples.drive.frames import Frame, single_frames
+from examples.drive.conditions import CLEAR, Conditions
+from examples.drive.frames import Frame, mild, single_frames
 from examples.drive.shapes import CLASS_NAMES
 
 torch = pytest.importorskip("torch")
@@ -66,7 +66,6 @@ def found_in(model, points):
 
 def truth_only(*, boxes, labels, counts=None):
     """A frame without points."""
-    from examples.drive.conditions import CLEAR
     from examples.drive.frames import START
 
     counts = np.ones(len(boxes), np.int64) if counts is None else np.asarray(counts)
@@ -234,6 +233,15 @@ def test_the_datasets_hold_what_tracers_take():
         dataset[2]
     ids = [drive_dataset("drive", frames=3)[i][2] for i in range(3)]
     assert ids == sorted(set(ids))
+
+
+def test_a_mixed_part_knows_bad_days():
+    mixed, clear = drive_dataset("mixed", frames=9), [mild(number, 15) == CLEAR for number in range(9)]
+    assert clear == [number % 4 != 0 for number in range(9)]
+    assert len({mild(number, 15) for number in range(0, 80, 4)}) == 20
+    assert all(one.rain <= 0.3 and one.fog <= 0.2 and one.pitch <= 1.5 for one in (mild(n, 15) for n in range(80)))
+    same = next(single_frames(1, 15, first=4, conditions=mild(4, 15)))
+    assert torch.equal(mixed[4][0], torch.from_numpy(same.points))
 
 
 class Oracle:
