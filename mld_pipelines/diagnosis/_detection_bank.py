@@ -33,11 +33,13 @@ __all__ = ["DETECTION_BANK_LIMIT", "DetectionBank", "DetectionNeighbours", "sele
 
 #: Rows of a detector's bank. A frame brings a hundred boxes, so a neighbour search may cost a hundredth of what it may
 #: cost an image; below 1,000 rows the scores lose (docs/method.md#bank).
-DETECTION_BANK_LIMIT = 2_000
+DETECTION_BANK_LIMIT = 1_024
 #: Columns that neighbours are compared in, for the same reason.
-FEATURE_LIMIT = 64
+FEATURE_LIMIT = 32
 #: Weight of the class beside the context of a box, where the detector gives no feature: neighbours are of the class.
 CLASS_WEIGHT = 4.0
+#: Mark of a query whose frame is not in the bank; as a hash it has the same negligible chance as any collision.
+_ELSEWHERE = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +80,9 @@ def select_detection_bank(
     limit: int = DETECTION_BANK_LIMIT,
     seed: int = 0,
 ) -> DetectionBank:
-    """Draw a bank from kept predictions: those with the smallest seeded hashes of frame and position.
+    """Draw a bank from kept predictions: of each class in turn the one with the next seeded hash of frame and position.
+
+    So every class has neighbours; what is left of rare ones goes to the others.
 
     Args:
         frames: Of the training set if it was traced, otherwise the reference itself.
@@ -93,13 +97,23 @@ def select_detection_bank(
     frame = frames.kept.frame_index
     place = np.arange(len(frames)) - frames.kept.offsets[frame]
     names = [f"{keys[at]}/{row}" for at, row in zip(frame.tolist(), place.tolist(), strict=True)]
-    rows = np.argsort(hash_keys(names, seed=seed), kind="stable")[:limit]
+    rows = np.argsort(hash_keys(names, seed=seed), kind="stable")
+    rows = rows[np.argsort(_rank_in_class(frames.kept.labels[rows]), kind="stable")][:limit]
     return DetectionBank(
         features=prediction_features(frames)[rows],
         labels=frames.kept.labels[rows],
         is_error=np.asarray(is_error, dtype=np.bool_)[rows],
         keys=[keys[at] for at in frame[rows].tolist()],
     )
+
+
+def _rank_in_class(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many of the same class come before each, (N,)."""
+    order = np.argsort(labels, kind="stable")
+    counts = np.bincount(labels)
+    ranks = np.empty(len(labels), np.int64)
+    ranks[order] = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return ranks
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,7 +128,7 @@ class _FrameScreen(_Screen):
 
     def _leave_out(self, screened: NDArray[np.float32], own_rows: NDArray[np.intp]) -> None:
         """Put the rows of each query's own frame, given by its hash, infinitely far."""
-        known = np.flatnonzero(np.isin(own_rows, self.groups))
+        known = np.flatnonzero(own_rows != _ELSEWHERE)
         rows, places = np.nonzero(own_rows[known][:, None] == self.groups[None, :])
         screened[known[rows], places] = np.inf
 
@@ -124,7 +138,7 @@ class DetectionNeighbours:
     """Exact search among the predictions of a bank.
 
     Attributes:
-        projection: Map of the feature to at most 64 columns.
+        projection: Map of the feature to at most 32 columns.
         is_context: Whether the feature is the context of the box, for lack of one of the detector.
         n_classes: Classes of the model.
         vectors: (B, w) float32, what is compared.
@@ -174,7 +188,9 @@ class DetectionNeighbours:
             hashes: (N,) key hash of each box's frame; None where none can be in the bank.
         """
         queries = _embed(self.projection, features, labels, n_classes=self.n_classes, is_context=self.is_context)
-        own = np.zeros(len(queries), np.int64) if hashes is None else hashes
+        own = np.full(len(queries), _ELSEWHERE)
+        if hashes is not None:
+            own = np.where(np.isin(hashes, self.hashes), hashes, _ELSEWHERE)
         found = np.empty((2, len(queries)))
         for start in range(0, len(queries), SCREEN_ROWS):
             part = slice(start, start + SCREEN_ROWS)

@@ -148,12 +148,10 @@ def fit_detection_estimator(
 
 
 def _norms(reference: DetectionReference, *, n_classes: int) -> BoxNorms:
-    """Usual boxes of each class: those of the true positives."""
+    """Usual boxes of each class: those that were kept, right or wrong, so that no outcome enters a score."""
     order = np.argsort(reference.box_groups, kind="stable")
-    right = order[~reference.is_error[order]]
-    chosen = right if len(right) else order
     kept = reference.frames.kept
-    return BoxNorms.fit(kept.boxes[chosen], kept.labels[chosen], n_classes=n_classes)
+    return BoxNorms.fit(kept.boxes[order], kept.labels[order], n_classes=n_classes)
 
 
 def _prior_badges(errors: NDArray[np.bool_], *, policy: Policy) -> tuple[str, ...]:

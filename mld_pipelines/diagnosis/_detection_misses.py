@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from mld_pipelines.diagnosis._detected_frames import sum_by_frame
-from mld_pipelines.diagnosis._detection_pairs import NearPairs, half_diagonals, near_pairs, overlaps
+from mld_pipelines.diagnosis._detection_pairs import NearPairs, half_diagonals, near_pairs, overlaps, pairs_within
 from mld_pipelines.diagnosis._detection_scores import SAME_OBJECT, BoxNorms, box_gaps, logit
 from mld_pipelines.diagnosis._monolr import ScoreModel
 from mld_pipelines.diagnosis._scores import as_stored
@@ -231,8 +231,7 @@ def _merging(free: Detections3D, match_distance: float) -> NearPairs:
     widest = np.zeros(free.frames)
     np.maximum.at(widest, free.frame_index, radii)
     reach = np.maximum(radii + widest[free.frame_index], match_distance)
-    pairs = near_pairs(free.boxes, free.boxes, (free.offsets, free.offsets), reach=reach)
-    pairs = pairs.where(pairs.first < pairs.second)  # candidates come by falling score
+    pairs = pairs_within(free.boxes, free.offsets, reach=reach)  # candidates come by falling score
     touching = pairs.distance < radii[pairs.first] + radii[pairs.second]
     is_near = pairs.distance <= match_distance
     iou = overlaps(pairs, free.boxes, free.boxes, needed=touching & ~is_near)

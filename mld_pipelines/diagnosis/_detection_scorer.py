@@ -207,7 +207,7 @@ class DetectionScorer:
             box_categories=self._categories(box_codes),
             misses=misses,
             miss_codes=miss_names,
-            miss_categories=[self._category(name) for name in miss_names],
+            miss_categories=[one for one in self._categories(miss_names) if one is not None],
             error_proba=_any_error(frame, proba, misses),
             error_code=codes,
             category=self._categories(codes),
@@ -218,7 +218,8 @@ class DetectionScorer:
         )
 
     def _categories(self, names: Sequence[str | None]) -> list[str | None]:
-        return [None if name is None else self._category(name) for name in names]
+        known = {name: None if name is None else self._category(name) for name in set(names)}
+        return [known[name] for name in names]
 
     def _category(self, name: str) -> str:
         """Category of a code; without a verdict of its own (UNSEEN, UNCODED) it is recessive."""

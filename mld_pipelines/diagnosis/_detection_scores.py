@@ -9,7 +9,7 @@ import numpy as np
 
 from mld_pipelines.diagnosis._detected_frames import class_distribution, prediction_features
 from mld_pipelines.diagnosis._detection_bank import DetectionNeighbours
-from mld_pipelines.diagnosis._detection_pairs import half_diagonals, near_pairs, overlaps
+from mld_pipelines.diagnosis._detection_pairs import half_diagonals, near_pairs, overlaps, pairs_within
 from mld_pipelines.diagnosis._scores import as_stored
 from mld_pipelines.exceptions import InvalidInputError
 
@@ -298,8 +298,7 @@ def _largest_overlap(kept: Detections3D) -> NDArray[np.float64]:
     widest = np.zeros(kept.frames)
     np.maximum.at(widest, kept.frame_index, radii)
     reach = radii + widest[kept.frame_index]
-    pairs = near_pairs(kept.boxes, kept.boxes, (kept.offsets, kept.offsets), reach=reach)
-    pairs = pairs.where(pairs.first < pairs.second)
+    pairs = pairs_within(kept.boxes, kept.offsets, reach=reach)
     touching = pairs.distance < radii[pairs.first] + radii[pairs.second]
     iou = overlaps(pairs, kept.boxes, kept.boxes, needed=touching)
     largest = np.zeros(len(kept))

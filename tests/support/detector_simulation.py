@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from support.box_scenes import SIZES
 
 from mld_pipelines.diagnosis import split_detections
 from mld_pipelines.metrics import match_frames
 from mld_pipelines.records import Detections3D, Truths3D
+from tests.support.box_scenes import SIZES
 
 N_CLASSES = 3
 THRESHOLDS = np.array([0.4, 0.35, 0.45])
