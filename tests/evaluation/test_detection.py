@@ -251,3 +251,19 @@ def test_scorers_of_another_task_are_refused(stored: StoredResult) -> None:
 def test_class_names_are_shown(stored: StoredResult) -> None:
     shown = {name for names in stored.issues()["top_classes"].to_list() for name in names}
     assert shown <= set(CLASS_NAMES)
+
+
+def test_missed_objects_that_candidates_show_ask_for_another_threshold(tmp_path: Any) -> None:
+    """Cars behind are missed although each has a candidate of score 0.2; cars in front are found."""
+    lake, rng = Lake.open(str(tmp_path / "lake")), np.random.default_rng(0)
+    frames = []
+    for _ in range(160):
+        ahead, behind = (rng.uniform(8, 40) for _ in range(2))
+        made = frame([(box(ahead, 3), CAR), (box(-behind, -3), CAR)], [(box(ahead, 3), CAR, 0.9)])
+        frames.append(made | {"suppressed_boxes_3d": [box(-behind, -3)], "suppressed_labels": [CAR],
+                              "suppressed_scores": [0.2]})  # fmt: skip
+    write_frames(lake, "val", 160, frames=frames)
+    issues = evaluate(lake, MODEL).issues().filter(pl.col("unit_kind") == "object")
+    bad = issues.filter(pl.col("category") == "hotspot")
+    assert bad["errors"].sum() == bad["counts"].sum() > 0
+    assert set(bad["recommended_method"]) == {"lower_threshold"}
