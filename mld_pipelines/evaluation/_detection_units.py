@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from mld_pipelines.diagnosis import split_detections
+from mld_pipelines.evaluation._detection_candidates import candidate_scores
 from mld_pipelines.exceptions import MldError
 from mld_pipelines.metrics import ERROR_TYPES, OUTCOMES, SUB_TYPES, match_frames, operating_point
 
@@ -37,7 +38,8 @@ class DetectionUnits:
         objects: (T,) rows of the true boxes whose class the detector knows.
         is_missed: (T,) whether no prediction found the object and none is mistaken about it: an error of its own.
         is_not_found: (T,) whether no prediction found it: what recall counts.
-        best_score: (T,) score of the prediction that found it; 0 where none did.
+        best_score: (T,) score of the prediction that found it; of a missed object that of the best candidate on it,
+            0 where nothing shows it.
     """
 
     point: OperatingPoint
@@ -85,17 +87,19 @@ def detection_units(population: DetectionPopulation, reference: npt.NDArray[np.b
     if not np.array_equal(matches.detection[rows], frames.rows):
         raise MldError("matches and kept predictions are not the same boxes; this is a defect, please report it.")
     return DetectionUnits(
-        point=point, frames=frames, prediction_rows=rows, matches=matches, **_objects(population, matches)
+        point=point, frames=frames, prediction_rows=rows, matches=matches, **_objects(population, matches, frames)
     )
 
 
-def _objects(population: DetectionPopulation, matches: Matches) -> dict[str, Any]:
-    labels = population.truths.labels
+def _objects(population: DetectionPopulation, matches: Matches, frames: DetectedFrames) -> dict[str, Any]:
+    truths, labels = population.truths, population.truths.labels
     missed, lost, best = np.zeros(len(labels), np.bool_), np.ones(len(labels), np.bool_), np.zeros(len(labels))
     hits = matches.outcome == _TP
     lost[matches.truth[hits]] = False
     np.maximum.at(best, matches.truth[hits], matches.score[hits])
     missed[matches.truth[(matches.outcome == _FN) & (matches.error_type == _MISS)]] = True
+    shown = candidate_scores(frames.candidates, truths, n_classes=population.n_classes)
+    best[missed] = shown[missed]
     known = np.flatnonzero(labels >= 0)
     return {"objects": known, "is_missed": missed[known], "is_not_found": lost[known], "best_score": best[known]}
 

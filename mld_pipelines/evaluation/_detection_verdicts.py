@@ -19,6 +19,7 @@ from mld_pipelines.diagnosis import (
     recommend_for_boxes,
     units_needed,
 )
+from mld_pipelines.evaluation._detection_candidates import unflagged
 from mld_pipelines.evaluation._verdicts import FEW_UNITS, conclude, conclude_uncoded
 
 if TYPE_CHECKING:
@@ -42,9 +43,11 @@ def judge_boxes(
     decision: Decision,
     fingerprint: str,
     plan: EvaluationPlan,
-    has_candidate: npt.NDArray[np.bool_] | None = None,
 ) -> CodeVerdicts:
     """Categorise the codes of one kind of unit (docs/method.md#categories); the aleatoric overlay is not judged.
+
+    An error is unflagged where nothing in the detector warns of it: a wrong prediction with a score that most right
+    ones do not have, and a missed object that no candidate shows.
 
     Args:
         units: Units of one kind, in the order of the codes: the columns of `unit_rows` and the frame's `fingerprint`.
@@ -52,12 +55,11 @@ def judge_boxes(
         decision: Dataset that decides.
         fingerprint: Its weights; datasets of others contradict nothing.
         plan: Tolerances, and datasets whose weights changed while they were traced.
-        has_candidate: Per unit, whether a candidate below the operating point lies on it.
     """
     policy = plan.policy
     kind = str(units["unit_kind"].first() or "prediction")
     decides = (units["dataset_type"] == decision.dataset).to_numpy()
-    threshold = _threshold(units.filter(pl.Series(decides)))
+    threshold = 0.0 if kind == "object" else _threshold(units.filter(pl.Series(decides)))
     if coding.codebook is None:
         method = recommend_for_boxes(RECESSIVE, FEW_UNITS, unit_kind=kind)
         return conclude_uncoded(FEW_UNITS, method, threshold=threshold, policy=policy)
@@ -82,7 +84,7 @@ def judge_boxes(
         veto_operational=vetoes.operational,
     )
     needed = units_needed(counts.n, counts.k, policy=policy)
-    clues = _clues(units, coding.index, decides, has_candidate, is_stuck=(needed < 0) & (counts.n > 0))
+    clues = _clues(units, coding.index, decides, is_stuck=(needed < 0) & (counts.n > 0))
     advice = [
         recommend_for_boxes(str(category), str(reason), unit_kind=kind, clues=known)
         for category, reason, known in zip(verdicts.category, verdicts.reason, clues, strict=True)
@@ -110,16 +112,16 @@ def _threshold(deciding: pl.DataFrame) -> float:
 
 def _count(units: pl.DataFrame, coding: Coding, rows: npt.NDArray[np.bool_], threshold: float) -> CodeCounts:
     own = units.filter(pl.Series(rows))
-    confidence = own["confidence"].cast(pl.Float64).to_numpy()
     n_codes = coding.codebook.n_codes if coding.codebook else 0
-    return count_codes(coding.index[rows], own["is_error"].to_numpy(), confidence, n_codes=n_codes, threshold=threshold)
+    wrong = own["is_error"].to_numpy()
+    silent = own.select(unflagged(str(own["unit_kind"].first()), threshold)).to_series().to_numpy()
+    return count_codes(coding.index[rows], wrong, silent.astype(np.float64), n_codes=n_codes, threshold=1.0)
 
 
 def _clues(
     units: pl.DataFrame,
     index: npt.NDArray[np.int64],
     decides: npt.NDArray[np.bool_],
-    has_candidate: npt.NDArray[np.bool_] | None,
     *,
     is_stuck: npt.NDArray[np.bool_],
 ) -> tuple[BoxClues, ...]:
@@ -135,6 +137,6 @@ def _clues(
         range_m=own["range_m"].to_numpy(),
         size=own.select(pl.sum_horizontal(sizes)).to_series().to_numpy(),
         points=own["points"].cast(pl.Float64).fill_null(-1.0).to_numpy(),
-        has_candidate=None if has_candidate is None else has_candidate[decides],
+        has_candidate=(own["confidence"] > 0.0).to_numpy() if own["unit_kind"].first() == "object" else None,
         is_undecidable=is_stuck,
     )

@@ -8,6 +8,7 @@ import polars as pl
 
 from mld_pipelines.diagnosis import jeffreys_interval
 from mld_pipelines.evaluation._datasets import TRAIN
+from mld_pipelines.evaluation._detection_candidates import unflagged
 from mld_pipelines.evaluation._facts import evidence_rows, pattern_sentences
 from mld_pipelines.tables import EVALUATION_ISSUES, ISSUE_COLUMNS
 
@@ -70,7 +71,7 @@ def unit_issue_rows(
     """
     facts = units.rename({"dataset_type": "dataset"})
     keys = ["dataset", "error_code"]
-    counted = facts.group_by(keys).agg(*_counts(verdicts.threshold))
+    counted = facts.group_by(keys).agg(*_counts(unflagged(unit_kind, verdicts.threshold)))
     wrong = facts.filter("is_error")
     grid = _with_all_codes(counted, verdicts, decision_dataset)
     rows = (
@@ -101,13 +102,11 @@ def unit_issue_rows(
     )
 
 
-def _counts(threshold: float) -> list[pl.Expr]:
-    # The confidence is compared as stored (float32): a reader who recounts from the table gets the same number.
-    unflagged = pl.col("is_error") & (pl.col("confidence") >= pl.lit(threshold, dtype=pl.Float32))
+def _counts(silent: pl.Expr) -> list[pl.Expr]:
     return [
         pl.len().cast(pl.Int64).alias("counts"),
         pl.col("is_error").sum().cast(pl.Int64).alias("errors"),
-        unflagged.sum().cast(pl.Int64).alias("unflagged_errors"),
+        silent.sum().cast(pl.Int64).alias("unflagged_errors"),
         pl.col("confidence").cast(pl.Float64).mean().alias("mean_confidence"),
         pl.col("error_proba").cast(pl.Float64).mean().alias("mean_error_proba"),
         pl.col("entropy").sum().alias("net_entropy"),
