@@ -284,6 +284,8 @@ def _judge(rule: AlertRule, window: Mapping[str, Any]) -> str | None:
     threshold = window.get(rule.threshold) if isinstance(rule.threshold, str) else rule.threshold
     if compared is None or threshold is None or (window.get(rule.units) or 0) < rule.min_n:
         return None
+    if rule.falls:
+        compared, threshold = 1.0 - compared, 1.0 - threshold
     if compared > threshold:
         return "breach"
     return "clear" if compared <= rule.resume * threshold else "between"

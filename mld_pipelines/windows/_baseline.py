@@ -37,6 +37,13 @@ class Baseline:
         unseen_share: Cross-fitted `UNSEEN` share of the reference.
         error_rate: r0, the error rate of the reference.
         code_names: Names of the codebook in its order, without `UNSEEN`; for the code-wise opinion.
+        frames: Reference frames of a detector, whose units above are boxes; 0 for a classifier.
+        boxes_squared: Σ over them of the square of their boxes.
+        ranges: Reference boxes by distance from the sensor, 24 bins.
+        missed_codes: Expected misses of the reference by code of objects, rounded.
+        missed_categories: Category of each of these codes.
+        design_effects: By `codes`, `classes`, `confidence` and `range`, how many times more their shares vary than
+            those of as many independent boxes, because boxes of a frame belong together.
     """
 
     model_key: str
@@ -48,6 +55,12 @@ class Baseline:
     unseen_share: float = 0.0
     categories: Mapping[str, str] = field(default_factory=dict)
     code_names: tuple[str, ...] = ()
+    frames: int = 0
+    boxes_squared: int = 0
+    ranges: tuple[int, ...] = ()
+    missed_codes: Mapping[str, int] = field(default_factory=dict)
+    missed_categories: Mapping[str, str] = field(default_factory=dict)
+    design_effects: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse counts that cannot be a reference."""
@@ -65,14 +78,13 @@ class Baseline:
 
     def to_json(self) -> str:
         """Return the baseline as JSON with sorted keys."""
-        values = asdict(self) | {"codes": dict(self.codes), "categories": dict(self.categories)}
-        return json.dumps(values, sort_keys=True)
+        return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Baseline:
         """Return the baseline that `to_json` wrote."""
         values = json.loads(text)
-        sequences = {name: tuple(values[name]) for name in ("classes", "confidence", "code_names")}
+        sequences = {name: tuple(values.get(name, ())) for name in ("classes", "confidence", "code_names", "ranges")}
         return cls(**{**values, **sequences})
 
 

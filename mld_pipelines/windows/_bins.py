@@ -15,14 +15,22 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BATCH_BINS",
+    "BOX_COUNT_BINS",
+    "BOX_COUNT_EDGES",
     "LATENCY_BINS",
     "LATENCY_EDGES_MS",
     "LATENCY_RELATIVE_ERROR",
+    "RANGE_BINS",
+    "RANGE_EDGES_M",
     "UNIT_BINS",
     "UNIT_EDGES",
     "batch_bin",
+    "box_count_bin",
+    "box_count_quantiles",
     "latency_bin",
     "latency_quantiles",
+    "range_bin",
+    "range_quantiles",
     "unit_bin",
     "unit_quantiles",
 ]
@@ -43,6 +51,19 @@ UNIT_EDGES: tuple[float, ...] = tuple(i / UNIT_BINS for i in range(UNIT_BINS + 1
 
 #: Batch sizes: bin i holds sizes 2^i .. 2^(i+1) - 1; the last one everything from 32,768.
 BATCH_BINS = 16
+
+#: Boxes in a frame: lower edges of the bins. One by one below 16, then four per doubling, the last one from 512.
+BOX_COUNT_EDGES: tuple[int, ...] = (
+    *range(16),
+    *(size + step * size // 4 for size in (16, 32, 64, 128, 256) for step in range(4)),
+    512,
+)
+BOX_COUNT_BINS = len(BOX_COUNT_EDGES)
+
+#: Distance of a box from the sensor: 24 bins of 5 m, the last one everything from 115 m.
+RANGE_BINS = 24
+_RANGE_STEP_M = 5.0
+RANGE_EDGES_M: tuple[float, ...] = tuple(_RANGE_STEP_M * i for i in range(RANGE_BINS + 1))
 
 
 def latency_bin(column: str) -> pl.Expr:
@@ -68,6 +89,20 @@ def batch_bin(column: str) -> pl.Expr:
     return pl.when(size >= 1).then(size.log(2).floor().clip(0, BATCH_BINS - 1)).cast(pl.Int16)
 
 
+def box_count_bin(column: str) -> pl.Expr:
+    """Return the bin (0..36, Int16) of a number of boxes; null stays null."""
+    size = pl.col(column).cast(pl.Int64)
+    doublings = (size.clip(16, 512).cast(pl.Float64).log(2) + 1e-9).floor()
+    quarter = size.clip(16, 512) * 4 // (2**doublings).cast(pl.Int64) - 4
+    above = (16 + 4 * (doublings.cast(pl.Int64) - 4) + quarter).clip(16, BOX_COUNT_BINS - 1)
+    return pl.when(size < 16).then(size).otherwise(above).cast(pl.Int16)
+
+
+def range_bin(column: str) -> pl.Expr:
+    """Return the bin (0..23, Int16) of a distance in metres; null stays null, NaN becomes null."""
+    return (_finite(column) / _RANGE_STEP_M).floor().clip(0, RANGE_BINS - 1).cast(pl.Int16)
+
+
 def latency_quantiles(
     histogram: Sequence[int], levels: Sequence[float], *, largest: float | None
 ) -> list[float | None]:
@@ -91,6 +126,19 @@ def unit_quantiles(histogram: Sequence[int], levels: Sequence[float]) -> list[fl
     """Return quantiles of a probability from its 20-bin histogram (middle of the bin: within 0.025)."""
     bins = _rank_bins(np.asarray(histogram, np.int64), levels)
     return [None if b is None else (b + 0.5) / UNIT_BINS for b in bins]
+
+
+def range_quantiles(histogram: Sequence[int], levels: Sequence[float]) -> list[float | None]:
+    """Return quantiles of a distance in metres (middle of the bin: within 2.5 m up to 120 m)."""
+    bins = _rank_bins(np.asarray(histogram, np.int64), levels)
+    return [None if b is None else (b + 0.5) * _RANGE_STEP_M for b in bins]
+
+
+def box_count_quantiles(histogram: Sequence[int], levels: Sequence[float]) -> list[float | None]:
+    """Return quantiles of the number of boxes in a frame (middle of the bin: exact below 16, within 13 % above)."""
+    upper = (*BOX_COUNT_EDGES[1:], BOX_COUNT_EDGES[-1] + 1)
+    bins = _rank_bins(np.asarray(histogram, np.int64), levels)
+    return [None if b is None else (BOX_COUNT_EDGES[b] + upper[b] - 1) / 2 for b in bins]
 
 
 def _rank_bins(counts: np.ndarray, levels: Sequence[float]) -> list[int | None]:

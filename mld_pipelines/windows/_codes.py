@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -13,7 +14,7 @@ from mld_pipelines.windows._merge import roll_up
 from mld_pipelines.windows._proportions import benjamini_hochberg, difference_interval, difference_p_value
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from mld_pipelines.windows._baseline import Baseline
 
@@ -28,6 +29,8 @@ def compare_codes(
     """Compare the code shares of each day with the reference of the result.
 
     Every day and result lists all codes of either side, so the counts sum to the coded units and the deltas to zero.
+    A detector's predictions and the objects it probably missed (`object`: Σ of their probabilities, rounded) are two
+    lists of their own.
     The interval is Newcombe's, the q-value Benjamini-Hochberg over the codes of the day and result. A code with fewer
     than `min_units` units on either side keeps its numbers but `is_masked` says that they are no verdict.
 
@@ -40,31 +43,68 @@ def compare_codes(
         Rows of `monitoring/codes`, sorted by key.
     """
     chosen = states.filter((pl.col("slice") == "all") & pl.col("result_name").is_not_null())
-    days = roll_up(chosen).filter(pl.col("code_counts").list.sum() > 0)
-    frames = [_compare_day(day, baselines.get(day["result_name"]), min_units) for day in days.iter_rows(named=True)]
+    days = roll_up(chosen)
+    frames = [
+        _compare_day(side, min_units)
+        for day in days.iter_rows(named=True)
+        for side in _sides(day, baselines.get(day["result_name"]))
+        if sum(side.observed.values()) > 0
+    ]
     empty = MONITORING_CODES.empty().drop("schema_version")
     if not frames:
         return empty
-    return pl.concat(frames).select(empty.columns).cast(empty.schema).sort(*_DAY, "error_code")
+    return pl.concat(frames).select(empty.columns).cast(empty.schema).sort(*_DAY, "unit_kind", "error_code")
 
 
-def _compare_day(day: dict[str, object], baseline: Baseline | None, min_units: int) -> pl.DataFrame:
-    observed = dict(zip(day["codes"], day["code_counts"], strict=True))  # type: ignore[call-overload]
-    risk = dict(zip(day["codes"], day["code_error_proba_sums"], strict=True))  # type: ignore[call-overload]
-    reference = dict(baseline.codes) if baseline else {}
-    categories = dict(baseline.categories) if baseline else {}
-    names = sorted({*observed, *reference})
-    counts = np.array([observed.get(name, 0) for name in names], np.int64)
-    expected = np.array([reference.get(name, 0) for name in names], np.int64)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Side:
+    """The codes of one kind of unit on one day, and those of the reference."""
+
+    key: Mapping[str, Any]
+    unit_kind: str
+    observed: Mapping[str, int]
+    mean: Mapping[str, float]
+    reference: Mapping[str, int]
+    categories: Mapping[str, str]
+
+
+def _sides(day: Mapping[str, Any], baseline: Baseline | None) -> Iterator[_Side]:
+    """Yield the inputs of a classifier, or the predictions of a detector and the objects that it probably missed."""
+    key = {name: day[name] for name in _DAY}
+    counts = dict(zip(day["codes"], day["code_counts"], strict=True))
+    sums = dict(zip(day["codes"], day["code_error_proba_sums"], strict=True))
+    yield _Side(
+        key=key,
+        unit_kind="input" if day["n_frames"] is None else "prediction",
+        observed=counts,
+        mean={name: sums[name] / count for name, count in counts.items() if count},
+        reference=baseline.codes if baseline else {},
+        categories=baseline.categories if baseline else {},
+    )
+    if day["missed_codes"]:
+        candidates = dict(zip(day["missed_codes"], day["missed_code_counts"], strict=True))
+        expected = dict(zip(day["missed_codes"], day["missed_code_proba_sums"], strict=True))
+        yield _Side(
+            key=key,
+            unit_kind="object",
+            observed={name: round(value) for name, value in expected.items()},
+            mean={name: expected[name] / count for name, count in candidates.items() if count},
+            reference=baseline.missed_codes if baseline else {},
+            categories=baseline.missed_categories if baseline else {},
+        )
+
+
+def _compare_day(side: _Side, min_units: int) -> pl.DataFrame:
+    names = sorted({*side.observed, *side.reference})
+    counts = np.array([side.observed.get(name, 0) for name in names], np.int64)
+    expected = np.array([side.reference.get(name, 0) for name in names], np.int64)
     return pl.DataFrame(
         {
-            **{name: [day[name]] * len(names) for name in _DAY},
-            "unit_kind": ["input"] * len(names),
+            **{name: [value] * len(names) for name, value in side.key.items()},
+            "unit_kind": [side.unit_kind] * len(names),
             "error_code": names,
-            "category": pl.Series([categories.get(name) for name in names], dtype=pl.String),
-            "mean_error_proba": pl.Series(
-                [risk[name] / observed[name] if observed.get(name) else None for name in names], dtype=pl.Float64
-            ),
+            "category": pl.Series([side.categories.get(name) for name in names], dtype=pl.String),
+            "mean_error_proba": pl.Series([side.mean.get(name) for name in names], dtype=pl.Float64),
             "is_masked": (counts < min_units) | (expected < min_units),
             **_differences(counts, expected),
         }

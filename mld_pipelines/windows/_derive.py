@@ -9,6 +9,7 @@ import polars as pl
 
 from mld_pipelines.tables import CATEGORIES, TIMESTAMP
 from mld_pipelines.windows._bins import latency_quantiles, unit_quantiles
+from mld_pipelines.windows._derive_frames import FRAME_SCHEMA, derive_estimate, derive_frames, derive_frames_drift
 from mld_pipelines.windows._drift import MIN_UNITS, align_counts, drift_threshold, jensen_shannon
 from mld_pipelines.windows._estimate import estimate_state
 from mld_pipelines.windows._proportions import ONE_SIDED_95, wilson_interval
@@ -17,7 +18,7 @@ from mld_pipelines.windows._state import KEY
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mld_pipelines.diagnosis import WindowMap, WindowReference
+    from mld_pipelines.diagnosis import DetectionWindowReference, WindowMap, WindowReference
     from mld_pipelines.windows._baseline import Baseline
 
 __all__ = ["DERIVED_SCHEMA", "derive"]
@@ -84,6 +85,7 @@ DERIVED_SCHEMA = pl.Schema(
         "drift_classes_threshold": pl.Float64(),
         "drift_confidence": pl.Float64(),
         "drift_confidence_threshold": pl.Float64(),
+        **FRAME_SCHEMA,
     }
 )
 
@@ -91,7 +93,7 @@ DERIVED_SCHEMA = pl.Schema(
 def derive(
     states: pl.DataFrame,
     baselines: Mapping[str, Baseline] | None = None,
-    references: Mapping[str, WindowReference] | None = None,
+    references: Mapping[str, WindowReference | DetectionWindowReference] | None = None,
     maps: Mapping[str, WindowMap] | None = None,
 ) -> pl.DataFrame:
     """Return the readable numbers of each window.
@@ -99,7 +101,8 @@ def derive(
     Args:
         states: Window states, hours or days.
         baselines: Reference counts by result name, for drift and unseen inputs.
-        references: Window references by result name, for the estimated error rate with its 90 % interval.
+        references: Window references by result name, for the estimated error rate with its 90 % interval, or precision
+            and recall of a detector.
         maps: Window maps by result name, of the results that a stress pass verified.
 
     Returns:
@@ -118,19 +121,27 @@ def derive(
 def _derive_row(
     state: dict[str, Any],
     baseline: Baseline | None,
-    reference: WindowReference | None,
+    reference: Any,
     window_map: WindowMap | None,
 ) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(DERIVED_SCHEMA.names())
     row.update({name: state[name] for name in KEY})
     row.update(_basic(state))
+    is_detector = state["n_frames"] is not None
+    if is_detector:
+        row.update(derive_frames(state, baseline))
     if state["result_name"] is not None:
         row.update(_errors(state) | _labelled(state))
-        if reference is not None:
+        if reference is not None and is_detector:
+            row.update(derive_estimate(state, reference))
+        elif reference is not None:
             names = baseline.code_names if baseline is not None else None
             row.update(estimate_state(state, reference, code_names=names, window_map=window_map))
         if baseline is not None:
             row.update(_unseen(state, baseline) | _bad(state, baseline) | _drift(state, baseline))
+        if baseline is not None and is_detector:
+            row.update(derive_frames_drift(state, baseline))
+            row["error_rate_reference"] = None  # precision and recall have references of their own
     return row
 
 
@@ -228,9 +239,14 @@ def _drift(state: dict[str, Any], baseline: Baseline) -> dict[str, Any]:
         if sum(counts) >= MIN_UNITS and sum(expected) >= MIN_UNITS
         for key, value in (
             (name, float(jensen_shannon(counts, expected))),
-            (f"{name}_threshold", drift_threshold(expected, sum(counts))),
+            (f"{name}_threshold", _threshold(name, counts, expected, baseline)),
         )
     }
+
+
+def _threshold(name: str, counts: Sequence[int], expected: Sequence[int], baseline: Baseline) -> float:
+    effect = baseline.design_effects.get(name.removeprefix("drift_"), 1.0)
+    return drift_threshold(expected, sum(counts), design_effect=effect)
 
 
 def _mix(counts: list[int]) -> list[float] | None:

@@ -49,7 +49,9 @@ def jensen_shannon(counts: ArrayLike, reference: ArrayLike) -> NDArray[np.float6
     return np.asarray(np.sqrt(np.clip(divergence / np.log(2.0), 0.0, 1.0)))
 
 
-def drift_threshold(reference: Sequence[int], n: int, *, level: float = DRIFT_LEVEL, seed: int = 0) -> float:
+def drift_threshold(
+    reference: Sequence[int], n: int, *, level: float = DRIFT_LEVEL, seed: int = 0, design_effect: float = 1.0
+) -> float:
     """Return the distance that a window of `n` units without drift exceeds with probability `1 − level`.
 
     Args:
@@ -57,14 +59,17 @@ def drift_threshold(reference: Sequence[int], n: int, *, level: float = DRIFT_LE
         n: Units of the window; simulated at the nearest bucket below, which errs towards silence.
         level: Percentile of the simulated distances.
         seed: Seed of the simulation; equal arguments give equal thresholds.
+        design_effect: How many times the units of a frame that belong together vary more than as many independent
+            ones (docs/method.md#drift): both sizes are divided by it.
 
     Raises:
         InvalidInputError: The reference is empty or n is below 1.
     """
     counts = tuple(int(value) for value in reference)
+    effect = max(float(design_effect), 1.0)
     if sum(counts) < 1 or n < 1:
         raise InvalidInputError(f"drift needs a reference and a window: reference has {sum(counts)} units, window {n}.")
-    return _simulate(counts, _bucket(n), level, seed)
+    return _simulate(counts, _bucket(max(int(n / effect), 1)), level, seed, max(int(sum(counts) / effect), 1))
 
 
 def align_counts(counts: Mapping[str, int], reference: Mapping[str, int]) -> tuple[list[int], list[int]]:
@@ -81,11 +86,11 @@ def _bucket(n: int) -> int:
 
 
 @lru_cache(maxsize=4096)
-def _simulate(reference: tuple[int, ...], n: int, level: float, seed: int) -> float:
+def _simulate(reference: tuple[int, ...], n: int, level: float, seed: int, n_reference: int) -> float:
     counts = np.array([value for value in reference if value > 0], np.float64)
     rng = np.random.default_rng([seed, n])
     shares = counts / counts.sum()
-    references = rng.multinomial(int(counts.sum()), shares, size=_PAIRS)
+    references = rng.multinomial(n_reference, shares, size=_PAIRS)
     windows = rng.multinomial(n, shares, size=_PAIRS)
     return float(np.quantile(jensen_shannon(windows, references), level, method="higher"))
 

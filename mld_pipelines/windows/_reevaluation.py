@@ -202,10 +202,18 @@ def gather_windows(derived: pl.DataFrame, *, model_key: str, result_name: str) -
     is_hour = pl.col("grain") == "hour"
     full = ((pl.col("n") >= ALERT_UNITS) & is_hour).any().over("event_day")
     judged = mine.filter(is_hour == full).filter(pl.col("n") >= ALERT_UNITS).sort("window_start")
-    reference = pl.col("error_rate_reference")
-    outside = (pl.col("error_rate_low") > reference) | (pl.col("error_rate_high") < reference)
-    flags = judged.select(outside.alias("outside")).to_series().drop_nulls().to_list()  # null: nothing was scored
+    # any of those there are: a null of `any_horizontal` would hide the others
+    outside = pl.max_horizontal(_is_outside(name).cast(pl.Int8) for name in ("error_rate", "precision", "recall"))
+    flags = (
+        judged.select(outside.cast(pl.Boolean).alias("outside")).to_series().drop_nulls().to_list()
+    )  # null: nothing was scored
     return flags, (judged["unseen_low"][-1] if len(judged) else None)
+
+
+def _is_outside(name: str) -> pl.Expr:
+    """Whether the reference is outside the interval of an estimate; null where there is no estimate."""
+    reference = pl.col(f"{name}_reference")
+    return (pl.col(f"{name}_low") > reference) | (pl.col(f"{name}_high") < reference)
 
 
 def _follow_result(state: ReevaluationState, facts: ReevaluationFacts) -> ReevaluationState:

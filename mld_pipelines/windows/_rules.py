@@ -24,6 +24,9 @@ _HISTORY_DAYS = 7
 _HISTORY_MIN = 3
 #: Three times more or less traffic than usual; weekly cycles of a factor two stay silent.
 _VOLUME_FACTOR = 3.0
+#: Half as many boxes again in a frame as on the reference, or as many fewer, with both sides' noise allowed for: scenes
+#: of one road differ by less than that from hour to hour, a blocked sensor or a wrong unit by more.
+_DETECTIONS_FACTOR = 1.5
 #: p95 twice the usual one: far beyond the 12 % that the histogram can be off.
 _LATENCY_FACTOR = 2.0
 #: Rows lost to quarantine, overflow or non-finite outputs.
@@ -48,6 +51,7 @@ class AlertRule:
         daily: Judge whole days only (seasonal within the day).
         needs_result: Judge windows with (True) or without (False) a result.
         resume: A window counts as clear where `compared ≤ resume · threshold`; between, it changes nothing.
+        falls: The value is a share that must not fall: it breaches where `compared < threshold`, both taken from 1.
     """
 
     name: str
@@ -63,6 +67,7 @@ class AlertRule:
     daily: bool = False
     needs_result: bool = True
     resume: float = 0.8
+    falls: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a rule that can never fire or never resolve."""
@@ -108,7 +113,32 @@ DEFAULT_RULES = (
     ),
     *(
         AlertRule(name=name, value=name, compared=name, threshold=f"{name}_threshold", origin="reference", resume=1.0)
-        for name in ("drift_codes", "drift_classes", "drift_confidence")
+        for name in ("drift_codes", "drift_classes", "drift_confidence", "drift_range")
+    ),
+    *(
+        AlertRule(
+            name=f"estimated_{name}",
+            value=f"{name}_estimated",
+            compared=f"{name}_high",
+            threshold=f"{name}_reference",
+            origin="reference",
+            severity="critical",
+            units="n_frames",
+            low=f"{name}_low",
+            high=f"{name}_high",
+            falls=True,
+        )
+        for name in ("precision", "recall")
+    ),
+    AlertRule(
+        name="detections_per_frame",
+        value="detections_per_frame",
+        compared="detections_ratio",
+        threshold=_DETECTIONS_FACTOR,
+        origin="reference",
+        units="n_frames",
+        low="detections_per_frame_low",
+        high="detections_per_frame_high",
     ),
     AlertRule(
         name="unseen",

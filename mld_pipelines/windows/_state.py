@@ -15,6 +15,7 @@ from __future__ import annotations
 import polars as pl
 
 from mld_pipelines.tables.monitoring import MONITORING_WINDOWS
+from mld_pipelines.windows._bins import BOX_COUNT_BINS, RANGE_BINS
 
 __all__ = [
     "CODE_LISTS",
@@ -72,8 +73,8 @@ HISTOGRAM_COLUMNS: dict[str, int | None] = {
     "class_counts": None,
     "error_proba_histogram": 20,
     "category_counts": 5,
-    "boxes_histogram": 37,
-    "range_histogram": 24,
+    "boxes_histogram": BOX_COUNT_BINS,
+    "range_histogram": RANGE_BINS,
 }
 #: Lists that belong together: names, and a count and a sum for each of them.
 CODE_LISTS = (
