@@ -141,6 +141,8 @@ def overview(result: Result) -> tuple[Any, ...]:
         "error_rate_high",
         "reason",
     ]
+    if (issues["unit_kind"] != "input").any():
+        columns.insert(1, "unit_kind")
     worst = issues.select([name for name in columns if name in issues.columns]).head(_ISSUES_SHOWN)
     return (
         result.result_name,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from mld_pipelines.evaluation import excess_errors, load_scorer, unit_columns
+from mld_pipelines.evaluation import excess_errors, load_detection_scorer, load_scorer, unit_columns
 from mld_pipelines.evaluator._detection_comparison import FrameSide
 from mld_pipelines.evaluator._pairing import Side
 from mld_pipelines.evaluator._scoring import ScorerChoice
@@ -15,7 +15,7 @@ from mld_pipelines.exceptions import InvalidInputError, LakeError, UnknownEpochE
 from mld_pipelines.tables import ESTIMATORS_MODELS, ISSUE_COLUMNS, TRACES_INPUTS
 
 if TYPE_CHECKING:
-    from mld_pipelines.diagnosis import ProductionScorer
+    from mld_pipelines.diagnosis import DetectionEstimator, ErrorEstimator, ProductionScorer
     from mld_pipelines.evaluation import StoredResult
 
 __all__ = ["ResultContents"]
@@ -67,6 +67,19 @@ class ResultContents:
         if epoch not in self._loaded:
             self._loaded[epoch] = load_scorer(self._stored.lake, self._stored.result_name, n_epoch=epoch)
         return self._loaded[epoch]
+
+    @functools.cached_property
+    def _estimators(self) -> dict[int | None, DetectionEstimator]:
+        return {}
+
+    def _estimator(self, epoch: int | None) -> ErrorEstimator | DetectionEstimator:
+        """Return what estimated the error probabilities of an epoch."""
+        if not self._detects:
+            return self._scorer(epoch).estimator
+        if epoch not in self._estimators:
+            stored = self._stored
+            self._estimators[epoch] = load_detection_scorer(stored.lake, stored.result_name, n_epoch=epoch).estimator
+        return self._estimators[epoch]
 
     def _scorers(self, n_epoch: int | None) -> ScorerChoice:
         row = self._stored.row

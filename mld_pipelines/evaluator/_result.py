@@ -206,7 +206,7 @@ class Result(ResultExport):
         found = select_units(
             self._units, error_code=error_code, category=category, dataset=dataset, n_epoch=n_epoch, filters=filters
         )
-        return sample_frame(self._stored, order_units(found, order, limit), self._scorer, reasons=reasons)
+        return sample_frame(self._stored, order_units(found, order, limit), self._estimator, reasons=reasons)
 
     def compare(
         self,

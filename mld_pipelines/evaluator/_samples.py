@@ -17,7 +17,7 @@ from mld_pipelines.tables import EVALUATION_UNITS, LANDING_INFERENCES, TRACES_IN
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from mld_pipelines.diagnosis import DetectionScorer, ProductionScorer
+    from mld_pipelines.diagnosis import DetectionEstimator, ErrorEstimator
     from mld_pipelines.evaluation import StoredResult
 
 __all__ = ["ORDERS", "SAMPLE_COLUMNS", "order_units", "sample_frame", "select_units"]
@@ -97,7 +97,7 @@ def order_units(frame: pl.DataFrame, order: str, limit: int | None) -> pl.DataFr
 def sample_frame(
     stored: StoredResult,
     chosen: pl.DataFrame,
-    scorer: Callable[[int | None], ProductionScorer | DetectionScorer],
+    estimator: Callable[[int | None], ErrorEstimator | DetectionEstimator],
     *,
     reasons: bool,
 ) -> ResultFrame:
@@ -106,12 +106,12 @@ def sample_frame(
     Args:
         stored: The result.
         chosen: Ordered units.
-        scorer: Production scorer of an epoch.
+        estimator: Estimator of an epoch.
         reasons: Whether to say why; it reads the stored scores.
     """
     uris = _uris(stored, chosen)
     named = chosen.join(uris, on=_KEY, how="left", nulls_equal=True, maintain_order="left")
-    explained = named.with_columns(_reasons(stored, chosen, scorer)) if reasons else named
+    explained = named.with_columns(_reasons(stored, chosen, estimator)) if reasons else named
     shown = [name for name in SAMPLE_COLUMNS if reasons or name != "reasons"]
     shown += BOX_SAMPLE_COLUMNS if "box_3d" in chosen.columns else ()
     stored_columns = {"dataset", "score", *BOX_SAMPLE_COLUMNS, *(column.name for column in EVALUATION_UNITS.columns)}
@@ -168,7 +168,7 @@ def _uris(stored: StoredResult, chosen: pl.DataFrame) -> pl.DataFrame:
 
 
 def _reasons(
-    stored: StoredResult, chosen: pl.DataFrame, scorer: Callable[[int | None], ProductionScorer | DetectionScorer]
+    stored: StoredResult, chosen: pl.DataFrame, estimator: Callable[[int | None], ErrorEstimator | DetectionEstimator]
 ) -> pl.Series:
     """Reasons of the chosen units, by the estimator of each one's epoch."""
     keys = ["dataset_type" if name == "dataset" else name for name in _unit_key(chosen)]
@@ -185,7 +185,7 @@ def _reasons(
     known = scores.filter(pl.col("risk_scores").list.len() == width)
     for (epoch,), part in known.group_by("n_epoch", maintain_order=True):
         matrix = part["risk_scores"].explode().to_numpy().reshape(-1, width)
-        reasons = reasons_column(scorer(epoch).estimator, matrix, **named)
+        reasons = reasons_column(estimator(epoch), matrix, **named)
         parts.append(part.select("_row").with_columns(reasons))
     joined = scores.select("_row").join(pl.concat(parts), on="_row", how="left", maintain_order="left")
     return joined["reasons"]
