@@ -72,7 +72,7 @@ def estimate_detections(
         _split(population, reference, units),
         is_error=units.is_error[is_reference],
         truths=truths.take(truths.labels >= 0),
-        is_missed=units.is_not_found[in_reference],
+        is_missed=units.is_missed[in_reference],
         thresholds=units.point.thresholds,
         n_classes=population.n_classes,
         codes=coding.index[is_reference] if codebook else None,
