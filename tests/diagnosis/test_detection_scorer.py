@@ -1,0 +1,246 @@
+"""Scoring of production frames: aligned with what was recorded, the same in every batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mld_pipelines.diagnosis import (
+    UNCODED,
+    CodebookIdentity,
+    DetectionScorer,
+    Policy,
+    estimate_detection_window,
+    fit_codebook,
+    fit_detection_estimator,
+    object_context,
+    prediction_features,
+    prediction_probabilities,
+)
+from mld_pipelines.exceptions import InvalidInputError
+from tests.support.detections import in_order
+from tests.support.detector_simulation import N_CLASSES, THRESHOLDS, simulate
+
+FRAMES = 12
+COLUMNS = ("error_proba", "expected_errors", "expected_misses")
+
+
+def identity(kind, width, classes):
+    return CodebookIdentity(
+        model_name="m", fingerprint="f", feature_layer="l", feature_dim=width, output_kind=kind, n_classes=classes
+    )
+
+
+@pytest.fixture(scope="module")
+def scorer():
+    world = simulate(120, seed=1)
+    features = prediction_features(world.frames)
+    probabilities = prediction_probabilities(world.frames, n_classes=N_CLASSES)
+    predictions = fit_codebook(
+        features, probabilities, identity=identity("prediction", 6, N_CLASSES + 1), policy=Policy(), prefix="P"
+    )
+    places, classes = object_context(world.truths.boxes, world.truths.labels, n_classes=N_CLASSES)
+    objects = fit_codebook(places, classes, identity=identity("object", 8, N_CLASSES), policy=Policy(), prefix="M")
+    codes = predictions.codebook.assign(features, probabilities).index
+    fit = fit_detection_estimator(
+        world.frames,
+        is_error=world.is_error,
+        truths=world.truths,
+        is_missed=world.is_missed,
+        thresholds=THRESHOLDS,
+        n_classes=N_CLASSES,
+        codes=codes,
+        n_codes=predictions.codebook.n_codes,
+        keys=world.keys,
+    )
+    return DetectionScorer(
+        result_name="r",
+        estimator_version="v",
+        fingerprint="f",
+        codebook=predictions.codebook,
+        object_codebook=objects.codebook,
+        estimator=fit.estimator,
+        issues={predictions.codebook.names[0]: ("critical_hotspot", False)},
+        window_reference=fit.window_reference,
+    )
+
+
+@pytest.fixture(scope="module")
+def production():
+    return simulate(FRAMES, seed=50)
+
+
+def score(scorer, world, order=None, **changes):
+    order = np.arange(world.recorded.frames) if order is None else np.asarray(order, dtype=int)
+    rows = [np.arange(world.recorded.offsets[f], world.recorded.offsets[f + 1]) for f in order]
+    rows = np.concatenate(rows) if rows else np.empty(0, int)
+    given = {
+        "class_scores": world.class_scores[rows],
+        "class_space": "sigmoid",
+        "features": world.features[rows],
+        "keys": [world.keys[f] for f in order],
+        **changes,
+    }
+    return scorer.score(in_order(world.recorded, order), in_order(world.suppressed, order), **given)
+
+
+def test_boxes_below_the_operating_point_have_no_error_probability(scorer, production):
+    scored = score(scorer, production)
+    is_kept = production.recorded.scores >= THRESHOLDS[production.recorded.labels]
+    assert np.isfinite(scored.box_error_proba).tolist() == is_kept.tolist()
+    assert [code is not None for code in scored.box_error_codes] == is_kept.tolist()
+    assert [category is not None for category in scored.box_categories] == is_kept.tolist()
+    assert scored.rows.tolist() == np.flatnonzero(is_kept).tolist()
+    assert scored.box_error_proba.dtype == np.float32
+    assert (scored.offsets == production.recorded.offsets).all()
+
+
+def test_probabilities_are_those_of_the_estimator(scorer, production):
+    scored = score(scorer, production)
+    codes = scorer.codebook.assign(
+        prediction_features(production.frames), prediction_probabilities(production.frames, n_classes=N_CLASSES)
+    )
+    expected = scorer.estimator.error_proba(scorer.estimator.risk_scores(production.frames, codes=codes.index))
+    assert scored.box_error_proba[scored.rows].tolist() == expected.astype(np.float32).tolist()
+    names = scorer.codebook.code_names(codes.index).tolist()
+    assert [scored.box_error_codes[row] for row in scored.rows] == names
+
+
+def test_codes_carry_the_category_of_their_issue(scorer, production):
+    scored = score(scorer, production)
+    critical = scorer.codebook.names[0]
+    for code, category in zip(scored.box_error_codes, scored.box_categories, strict=True):
+        if code is not None:
+            assert category == ("critical_hotspot" if code == critical else "recessive_hotspot")
+    assert all(code.startswith("M") or code == "UNSEEN" for code in scored.miss_codes)
+    assert len(scored.miss_codes) == len(scored.miss_categories) == len(scored.misses)
+
+
+def test_a_frame_is_doubtful_by_its_boxes_its_misses_and_what_no_candidate_shows(scorer, production):
+    scored = score(scorer, production)
+    for frame in range(FRAMES):
+        part = slice(production.recorded.offsets[frame], production.recorded.offsets[frame + 1])
+        boxes = scored.box_error_proba[part].astype(np.float64)
+        boxes = boxes[np.isfinite(boxes)]
+        lost = scored.misses.proba[scored.misses.offsets[frame] : scored.misses.offsets[frame + 1]]
+        assumed = scored.misses.without_candidate[frame]
+        expected = 1.0 - np.prod(1.0 - boxes) * np.prod(1.0 - lost) * np.exp(-assumed)
+        assert scored.error_proba[frame] == pytest.approx(expected, rel=1e-6)
+        assert scored.expected_errors[frame] == pytest.approx(boxes.sum())
+        assert scored.expected_misses[frame] == pytest.approx(lost.sum() + assumed)
+
+
+def test_a_frame_has_the_code_of_its_most_doubtful_unit(scorer, production):
+    scored = score(scorer, production)
+    for frame in range(FRAMES):
+        part = slice(production.recorded.offsets[frame], production.recorded.offsets[frame + 1])
+        lost = slice(scored.misses.offsets[frame], scored.misses.offsets[frame + 1])
+        units = [
+            (proba, code)
+            for proba, code in zip(scored.box_error_proba[part], scored.box_error_codes[part], strict=True)
+            if code is not None
+        ]
+        units += list(zip(scored.misses.proba[lost], scored.miss_codes[lost], strict=True))
+        assert scored.error_code[frame] == max(units, key=lambda unit: unit[0])[1]
+
+
+def assert_same_frame(scored, index, whole, frame):
+    """One frame of a batch equals the same frame of another, bit for bit."""
+    one, all_ = (slice(s.offsets[i], s.offsets[i + 1]) for s, i in ((scored, index), (whole, frame)))
+    assert scored.box_error_proba[one].tobytes() == whole.box_error_proba[all_].tobytes()
+    assert scored.box_error_codes[one] == whole.box_error_codes[all_]
+    assert scored.box_categories[one] == whole.box_categories[all_]
+    lost, lost_all = (slice(s.misses.offsets[i], s.misses.offsets[i + 1]) for s, i in ((scored, index), (whole, frame)))
+    assert scored.misses.proba[lost].tobytes() == whole.misses.proba[lost_all].tobytes()
+    assert scored.misses.boxes[lost].tobytes() == whole.misses.boxes[lost_all].tobytes()
+    assert scored.miss_codes[lost] == whole.miss_codes[lost_all]
+    for name in COLUMNS:
+        assert np.float32(getattr(scored, name)[index]) == np.float32(getattr(whole, name)[frame])
+    assert (scored.error_code[index], scored.category[index]) == (whole.error_code[frame], whole.category[frame])
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(0, FRAMES - 1), max_size=FRAMES))
+def test_the_columns_of_a_frame_do_not_depend_on_the_frames_scored_with_it(scorer, production, order):
+    whole, part = score(scorer, production), score(scorer, production, order)
+    for index, frame in enumerate(order):
+        assert_same_frame(part, index, whole, frame)
+
+
+def test_a_frame_among_very_many_is_scored_as_alone(scorer, production):
+    many = score(scorer, production, [0] + [3] * 40 + [5] + [7] * 30)
+    whole = score(scorer, production)
+    assert_same_frame(many, 0, whole, 0)
+    assert_same_frame(many, 41, whole, 5)
+    assert_same_frame(many, 71, whole, 7)
+
+
+def test_frames_without_boxes_have_no_unit(scorer, production):
+    rows = np.zeros(len(production.recorded), bool)
+    empty = production.recorded.take(rows)
+    scored = scorer.score(empty, None, class_scores=np.empty((0, 3)), class_space="sigmoid", features=np.empty((0, 6)))
+    assert scored.error_code == [None] * FRAMES
+    assert scored.category == [None] * FRAMES
+    assert scored.expected_errors.tolist() == [0.0] * FRAMES
+    assumed = scorer.estimator.misses.without_candidate.sum()
+    assert scored.error_proba == pytest.approx(np.full(FRAMES, 1.0 - np.exp(-assumed)))
+
+
+@pytest.mark.parametrize("name", ["features", "class_scores"])
+def test_a_box_that_is_not_finite_is_not_scored_and_harms_no_other(scorer, production, name):
+    values = getattr(production, name).copy()
+    row = int(production.frames.rows[2])
+    values[row, 1] = np.nan
+    whole, scored = score(scorer, production), score(scorer, production, **{name: values})
+    assert np.isnan(scored.box_error_proba[row])
+    assert scored.box_error_codes[row] is None
+    others = np.delete(np.arange(len(production.recorded)), row)
+    assert scored.box_error_proba[others].tobytes() == whole.box_error_proba[others].tobytes()
+
+
+def test_without_codebooks_units_are_uncoded(scorer, production):
+    world = simulate(60, seed=2)
+    fit = fit_detection_estimator(
+        world.frames,
+        is_error=world.is_error,
+        truths=world.truths,
+        is_missed=world.is_missed,
+        thresholds=THRESHOLDS,
+        n_classes=N_CLASSES,
+        keys=world.keys,
+    )
+    plain = DetectionScorer(
+        result_name="r", estimator_version="v", fingerprint="f", codebook=None, object_codebook=None,
+        estimator=fit.estimator, issues={}, window_reference=fit.window_reference,
+    )  # fmt: skip
+    scored = score(plain, production)
+    assert {code for code in scored.box_error_codes if code is not None} == {UNCODED}
+    assert set(scored.miss_codes) == {UNCODED}
+    assert plain.scored_by == "r#v"
+
+
+def test_scored_frames_make_a_window(scorer, production):
+    scored = score(scorer, production)
+    state = scorer.window_state(scored)
+    assert (state.frames, state.boxes) == (FRAMES, len(production.frames))
+    assert state.sum_error_proba == pytest.approx(scored.expected_errors.sum())
+    assert state.sum_miss_proba + state.sum_without_candidate == pytest.approx(scored.expected_misses.sum())
+    assert state.n_unseen == sum(code == "UNSEEN" for code in scored.box_error_codes)
+    estimate = estimate_detection_window(state, scorer.window_reference)
+    assert estimate.precision_low <= production.precision <= estimate.precision_high
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"features": np.zeros((3, 6))}, "features have shape"),
+        ({"features": None}, "8 columns"),
+        ({"keys": ["a"]}, "1 keys"),
+        ({"class_space": "softmax_noobj_last"}, "columns"),
+    ],
+)
+def test_what_does_not_fit_is_refused(scorer, production, changes, message):
+    with pytest.raises(InvalidInputError, match=message):
+        score(scorer, production, **changes)
