@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from mld_pipelines.evaluation import evaluate, load_detection_scorer, load_scorer
+from mld_pipelines.evaluation import METRIC_COLUMNS, METRIC_EXTRAS, evaluate, load_detection_scorer, load_scorer
 from mld_pipelines.evaluation._frame_boxes import frame_boxes
 from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.lake import Lake
@@ -76,7 +76,6 @@ def unit(stored: StoredResult, number: int, kind: str, index: int) -> dict[str, 
     return rows.collect().row(0, named=True)
 
 
-@pytest.mark.feature("C21")
 @pytest.mark.parametrize(
     ("place", "outcome", "error_type", "label"),
     [
@@ -117,6 +116,7 @@ def test_box_errors_are_those_of_the_matched_pair(by_hand: StoredResult) -> None
     assert row["ave"] is None
 
 
+@pytest.mark.feature("H26")
 def test_metrics_count_predictions_and_missed_objects(by_hand: StoredResult) -> None:
     metrics = dict(by_hand.metrics().select("metric", "value").iter_rows())
     # 9 predictions and 1 missed object, 5 true positives; 8 objects, 5 of them found
@@ -125,6 +125,9 @@ def test_metrics_count_predictions_and_missed_objects(by_hand: StoredResult) -> 
     assert metrics["precision"] == pytest.approx(5 / 9)
     assert metrics["recall"] == pytest.approx(5 / 8)
     assert (metrics["n_inputs"], metrics["n_missed"]) == (6, 1)
+    names = by_hand.metrics().filter(pl.col("scope") == "metric")["metric"].to_list()
+    assert names[: len(METRIC_COLUMNS)] == list(METRIC_COLUMNS)  # what every task has comes first, in its order
+    assert names.index("map") > names.index(METRIC_EXTRAS[-1])
 
 
 def test_too_few_boxes_for_codes_are_no_verdict(by_hand: StoredResult) -> None:
@@ -133,6 +136,7 @@ def test_too_few_boxes_for_codes_are_no_verdict(by_hand: StoredResult) -> None:
     assert issues["category"].unique().to_list() == ["recessive_hotspot"]
 
 
+@pytest.mark.feature("G5")
 def test_the_name_carries_the_task(stored: StoredResult) -> None:
     assert "_od3d_v1_" in stored.result_name
     assert stored.row["task"] == "od3d"
