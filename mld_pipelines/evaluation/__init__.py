@@ -10,9 +10,11 @@ from mld_pipelines.evaluation._epochs import EpochSpec, format_spec, parse_spec,
 from mld_pipelines.evaluation._evaluate import Progress, compute, evaluate, evaluate_again
 from mld_pipelines.evaluation._evidence import EVIDENCE_SCHEMA, reliability_bins, window_evidence
 from mld_pipelines.evaluation._filters import Filters, filter_expression, filtered
+from mld_pipelines.evaluation._frame_scores import FRAME_SCORE_COLUMNS, score_frames
 from mld_pipelines.evaluation._load import StoredResult, list_results, load_result, result_names
 from mld_pipelines.evaluation._order import excess_errors
 from mld_pipelines.evaluation._plan import EvaluationPlan, known_models, plan
+from mld_pipelines.evaluation._population import load_model_facts
 from mld_pipelines.evaluation._production import SCORE_COLUMNS, labelled_production, latest_feedback, score_inferences
 from mld_pipelines.evaluation._promotion import Promotion, UnfinishedStream, promote, unfinished_streams
 from mld_pipelines.evaluation._store import Evaluation, remove_unbound, store
@@ -37,6 +39,7 @@ __all__ = [
     "DETECTION_EXTRAS",
     "DETECTION_VIEW_COLUMNS",
     "EVIDENCE_SCHEMA",
+    "FRAME_SCORE_COLUMNS",
     "METRIC_COLUMNS",
     "METRIC_EXTRAS",
     "PRODUCTION",
@@ -70,6 +73,7 @@ __all__ = [
     "list_results",
     "load_baseline",
     "load_detection_scorer",
+    "load_model_facts",
     "load_result",
     "load_scorer",
     "metadata_columns",
@@ -82,6 +86,7 @@ __all__ = [
     "remove_unbound",
     "resolve_epochs",
     "result_names",
+    "score_frames",
     "score_inferences",
     "store",
     "unfinished_streams",

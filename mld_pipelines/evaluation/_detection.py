@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from mld_pipelines.diagnosis import (
+    UNCODED,
     CodebookIdentity,
     object_context,
     prediction_features,
@@ -27,14 +28,14 @@ from mld_pipelines.evaluation._detection_verdicts import judge_boxes
 from mld_pipelines.evaluation._duplicates import repetition_warnings
 from mld_pipelines.evaluation._outcome import PopulationOutcome
 from mld_pipelines.records import split_model_key
-from mld_pipelines.windows import Baseline, fit_baseline
+from mld_pipelines.windows import Baseline, fit_detection_baseline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import numpy.typing as npt
 
-    from mld_pipelines.diagnosis import Codebook
+    from mld_pipelines.diagnosis import Codebook, ExpectedMisses
     from mld_pipelines.evaluation._coding import Coding
     from mld_pipelines.evaluation._datasets import Decision
     from mld_pipelines.evaluation._detection_estimation import DetectionEstimation
@@ -113,7 +114,9 @@ def evaluate_detections(
             decision_dataset=decision.dataset,
             class_names=names,
         ),
-        artifact_values=_artifact_values(scope, codings, estimation, _baseline(scope, rows, codings, verdicts)),
+        artifact_values=_artifact_values(
+            scope, codings, estimation, _baseline(scope, rows, codings, verdicts, estimation.fit.misses)
+        ),
         warnings=(*population.warnings, *itertools.chain(*said), *coded, *estimation.fit.estimator.badges),
     )
 
@@ -199,23 +202,47 @@ def _scored(
     )
 
 
-def _baseline(scope: _Scope, rows: pl.DataFrame, codings: _Codings, verdicts: tuple[CodeVerdicts, CodeVerdicts]) -> str:
+def _baseline(
+    scope: _Scope,
+    rows: pl.DataFrame,
+    codings: _Codings,
+    verdicts: tuple[CodeVerdicts, CodeVerdicts],
+    misses: ExpectedMisses,
+) -> str:
+    """Return what windows of production are compared with; `misses` are those of the deciding frames."""
     coding, codebook = codings.predictions, codings.predictions.codebook
     own = rows.filter((pl.col("unit_kind") == "prediction") & (pl.col("dataset_type") == scope.decision.dataset))
+    frames = int(scope.reference.sum())
     if own.is_empty():
         nothing: dict[str, Any] = {"codes": {}, "classes": (), "confidence": (0,) * 20, "error_rate": 0.0}
-        return Baseline(model_key=scope.plan.model_key, result_name="", **nothing).to_json()
-    counted = own.select("prediction", "confidence", "is_error")
+        return Baseline(model_key=scope.plan.model_key, result_name="", frames=frames, **nothing).to_json()
+    counted = own.select("input_id", "prediction", "confidence", "is_error", "range_m")
     if codebook is not None:
         counted = counted.with_columns(pl.Series("error_code", coding.reference_names.tolist(), dtype=pl.String))
-    return fit_baseline(
+    return fit_detection_baseline(
         counted,
+        frames=frames,
+        misses=_coded_misses(scope, codings.objects, misses),
+        missed_categories=_categories(verdicts[1]) if codings.objects.codebook else {},
         model_key=scope.plan.model_key,
         result_name="",
-        categories=dict(zip(verdicts[0].codes, verdicts[0].category, strict=True)) if codebook else {},
+        categories=_categories(verdicts[0]) if codebook else {},
         unseen_share=codebook.unseen_ref if codebook else 0.0,
         code_names=codebook.names if codebook else (),
     ).to_json()
+
+
+def _categories(verdicts: CodeVerdicts) -> dict[str, str]:
+    return dict(zip(verdicts.codes, verdicts.category, strict=True))
+
+
+def _coded_misses(scope: _Scope, coding: Coding, misses: ExpectedMisses) -> pl.DataFrame:
+    """Return the expected misses of the reference with the codes of their places, as production is coded."""
+    names = [UNCODED] * len(misses)
+    if coding.codebook is not None and len(misses):
+        context, classes = object_context(misses.boxes, misses.labels, n_classes=scope.population.n_classes)
+        names = coding.codebook.code_names(coding.codebook.assign(context, classes).index).tolist()
+    return pl.DataFrame({"error_code": names, "error_proba": misses.proba}, schema_overrides={"error_code": pl.String})
 
 
 def _metrics(scope: _Scope, rows: pl.DataFrame, datasets: tuple[str, ...]) -> pl.DataFrame:
