@@ -23,6 +23,7 @@ from mld_pipelines.capture._detections3d import (
     recorded,
     settings_json,
 )
+from mld_pipelines.capture._doubts3d import Doubts3D
 from mld_pipelines.capture._forks import can_use_frames, renewed_in_children
 from mld_pipelines.capture._host import host_copies
 from mld_pipelines.capture._labels import class_labels
@@ -37,7 +38,7 @@ from mld_pipelines.capture._spool import Spool
 from mld_pipelines.capture._stats import Stats
 from mld_pipelines.capture._stream import Stream, microseconds
 from mld_pipelines.capture._stress_calls import StressCall, StressEncoder
-from mld_pipelines.capture._truths3d import check_true_labels, count_classes, suspected_order, true_boxes
+from mld_pipelines.capture._truths3d import check_true_labels, count_classes, true_boxes
 
 __all__ = [
     "CallContext",
@@ -47,6 +48,7 @@ __all__ = [
     "DetectionInferenceEncoder",
     "DetectionTraceCall",
     "DetectionTraceEncoder",
+    "Doubts3D",
     "EmbeddedSink",
     "Identity",
     "InferenceCall",
@@ -90,7 +92,6 @@ __all__ = [
     "replay",
     "settings_json",
     "spooled_streams",
-    "suspected_order",
     "to_frame",
     "true_boxes",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +11,13 @@ from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.records import Truths3D
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
     from mld_pipelines.adapters.detection3d import Frame3D
 
-__all__ = ["check_true_labels", "count_classes", "suspected_order", "true_boxes"]
-
-_log = logging.getLogger("mld_pipelines.capture")
+__all__ = ["check_true_labels", "count_classes", "true_boxes"]
 
 _KEYS = {"boxes_3d": "boxes", "labels_3d": "labels", "velocities": "velocities", "points": "points"}
 _OPTIONAL = ("velocities", "points")
@@ -24,12 +25,9 @@ _FORM = (
     "give a list with one dict per frame, or a dict of lists, with `boxes_3d` (N, 7) as [cx, cy, cz, w, l, h, yaw], "
     "`labels_3d` (N,) and optionally `velocities` (N, 2)"
 )
-_LEAST_BOXES = 20
-"""Boxes that are wider than long say nothing about a handful of pedestrians."""
-_SUSPICIOUS_SHARE = 0.8
 
 
-def true_boxes(targets: Any, n: int) -> Truths3D:
+def true_boxes(targets: Any, n: int, *, see: Callable[[NDArray[Any]], None] | None = None) -> Truths3D:
     """Return the true boxes of a batch of frames.
 
     Args:
@@ -37,6 +35,7 @@ def true_boxes(targets: Any, n: int) -> Truths3D:
             these names to sequences of `n`; tensors of any device, arrays or lists. One mapping of plain arrays is
             taken for a single frame.
         n: Frames of the batch.
+        see: Called with the (N, 7) boxes of each frame as they were given, before yaws are wrapped.
 
     Raises:
         InvalidInputError: Form, lengths or values do not fit; nothing of the batch was recorded.
@@ -47,23 +46,14 @@ def true_boxes(targets: Any, n: int) -> Truths3D:
             f"there are targets for {len(frames)} frames but the batch has {n}. Nothing was recorded: {_FORM}."
         )
     try:
-        return Truths3D.from_frames([_columns(frame, index) for index, frame in enumerate(frames)])
+        columns = [_columns(frame, index) for index, frame in enumerate(frames)]
+        truths = Truths3D.from_frames(columns)
     except InvalidInputError as error:
         raise InvalidInputError(f"targets cannot be used: {error} Nothing was recorded.") from error
-
-
-def suspected_order(truths: Truths3D) -> str | None:
-    """Return why the order of the sizes looks wrong, if it does: most objects on roads are longer than wide."""
-    if len(truths) < _LEAST_BOXES:
-        return None
-    width, length = truths.boxes[:, 3], truths.boxes[:, 4]
-    share = float((width > 1.2 * length).mean())
-    if share < _SUSPICIOUS_SHARE:
-        return None
-    return (
-        f"{share:.0%} of {len(truths)} true boxes are wider than long (median w {np.median(width):.2f} m, l "
-        f"{np.median(length):.2f} m): is their order [cx, cy, cz, w, l, h, yaw]?"
-    )
+    if see is not None:
+        for column in columns:
+            see(column["boxes"])
+    return truths
 
 
 def count_classes(frames: Sequence[Frame3D]) -> int | None:
@@ -76,7 +66,7 @@ def count_classes(frames: Sequence[Frame3D]) -> int | None:
 
 
 def check_true_labels(truths: Truths3D, frames: Sequence[Frame3D], *, class_names: Sequence[str] | None = None) -> None:
-    """Refuse targets that name a class the detector does not have.
+    """Refuse targets that name a class the detector does not have, and detections of a class that has no name.
 
     Raises:
         InvalidInputError: A label is too high.
@@ -86,6 +76,13 @@ def check_true_labels(truths: Truths3D, frames: Sequence[Frame3D], *, class_name
         raise InvalidInputError(
             f"label {int(truths.labels.max())} is out of range: the model has {known} classes (0 … {known - 1}). "
             "This batch was not recorded."
+        )
+    most = max((int(frame.labels.max()) for frame in frames if len(frame.labels)), default=-1)
+    if class_names and most >= len(class_names):
+        raise InvalidInputError(
+            f"the model found an object of class {most}, but there are {len(class_names)} class names "
+            f"({', '.join(class_names)}): they are not those that the model was trained with. This batch was not "
+            "recorded."
         )
 
 
@@ -127,6 +124,11 @@ def _is_single(boxes: Any) -> bool:
 
 
 def _columns(frame: Mapping[str, Any], index: int) -> dict[str, Any]:
+    if hasattr(frame["boxes_3d"], "tensor"):
+        raise InvalidInputError(
+            f"boxes_3d of frame {index} are {type(frame['boxes_3d']).__name__}, whose order, origin and yaw differ; "
+            "give an array (N, 7), e.g. mld_pipelines.geometry.from_mmdet3d_v1(boxes.tensor).boxes."
+        )
     boxes = _array(frame["boxes_3d"])
     boxes = boxes.reshape(0, 7) if boxes.size == 0 else boxes
     if boxes.ndim != 2 or boxes.shape[1] != 7:

@@ -21,9 +21,12 @@ BOX3D_FIELDS = ("cx", "cy", "cz", "w", "l", "h", "yaw")
 _SIZES = slice(3, 6)
 _YAW = 6
 
+_MOST_YAW = 1e9
+"""Beyond it neighbouring float64 are 1e-7 rad apart and more: at 1e16 whole turns, and no direction is left."""
+
 
 def wrap_yaw(yaw: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """Return angles in [-π, π); what lies there already is returned bit by bit.
+    """Return angles in [-π, π); what lies there already is returned bit by bit. Beyond ±1e9 there is no angle: NaN.
 
     Args:
         yaw: Angles, radians, any shape.
@@ -32,11 +35,12 @@ def wrap_yaw(yaw: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     turned = (angle + math.pi) % (2 * math.pi) - math.pi
     # the remainder of a tiny negative number rounds up to the full turn
     turned = np.where(turned >= math.pi, -math.pi, turned)
+    turned = np.where(np.abs(angle) <= _MOST_YAW, turned, math.nan)
     return np.where((angle >= -math.pi) & (angle < math.pi), angle, turned)
 
 
 def unusable_boxes(boxes: NDArray[Any]) -> NDArray[np.bool_]:
-    """Tell which canonical boxes no batch accepts: NaN or infinite values, or a size that is not above 0.
+    """Tell which canonical boxes no batch accepts: NaN or infinite values, a size not above 0, a yaw beyond ±1e9.
 
     Args:
         boxes: (N, 7) canonical boxes.
@@ -46,6 +50,7 @@ def unusable_boxes(boxes: NDArray[Any]) -> NDArray[np.bool_]:
     """
     with np.errstate(invalid="ignore"):
         usable: NDArray[np.bool_] = np.isfinite(boxes).all(axis=1) & (boxes[:, _SIZES] > 0).all(axis=1)
+        usable &= np.abs(boxes[:, _YAW]) <= _MOST_YAW
     return ~usable
 
 
@@ -84,8 +89,8 @@ class Objects3D(FrameColumns):
         if len(rows):
             box = dict(zip(BOX3D_FIELDS, self.boxes[rows[0]].tolist(), strict=True))
             raise InvalidInputError(
-                f"{len(rows)} of {len(self)} boxes are unusable; row {rows[0]} is {box}. Values must be finite and "
-                "w, l, h above 0; `unusable_boxes` tells which to leave out."
+                f"{len(rows)} of {len(self)} boxes are unusable; row {rows[0]} is {box}. Values must be finite, "
+                "w, l, h above 0 and yaw in radians; `unusable_boxes` tells which to leave out."
             )
         yaw = self.boxes[:, _YAW]
         if not ((yaw >= -math.pi) & (yaw < math.pi)).all():

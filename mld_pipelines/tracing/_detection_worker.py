@@ -7,6 +7,7 @@ outputs as arrays, through shared memory.
 from __future__ import annotations
 
 import json
+import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from mld_pipelines.adapters import fingerprint, unwrap
 from mld_pipelines.adapters.detection3d import (
     Setting,
     Settings3D,
+    agreed_class_names,
     frame_hashes,
     observe,
     recognise,
@@ -24,6 +26,7 @@ from mld_pipelines.adapters.detection3d import (
 from mld_pipelines.capture import (
     DetectionTraceCall,
     DetectionTraceEncoder,
+    Doubts3D,
     Identity,
     Segment,
     check_points,
@@ -55,7 +58,9 @@ if TYPE_CHECKING:
 __all__ = ["DetectionForwardWorker", "DetectionRowsWorker"]
 
 _TRUTHS = ("offsets", "boxes", "labels", "velocities", "points")
-_TRUTH = "truth/"
+_TRUTH, _YAWS = "truth/", "given_yaws"
+
+_log = logging.getLogger("mld_pipelines.tracing")
 
 
 class DetectionForwardWorker:
@@ -95,12 +100,17 @@ class DetectionForwardWorker:
         self._adapter = recognise(self._model)
         self._settings = resolve_settings(self._adapter.settings, family=self._adapter.family, arguments={})
         spec = self._adapter.decoder()
+        names = agreed_class_names(
+            self._model,
+            self._dataset.class_names,
+            remedy="Let the data set count as the model does; folders take ?classes=First,Second in the model's order.",
+        )
         self._facts = {
             "fingerprint": fingerprint(self._model),
             "architecture": type(unwrap(self._model)).__name__,
             "settings": settings_json(self._settings),
             "decoder": json.dumps({"target": spec.target, "params": dict(spec.params)}),
-            "class_names": json.dumps(self._dataset.class_names),
+            "class_names": json.dumps(names),
         }
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
@@ -116,9 +126,11 @@ class DetectionForwardWorker:
         with seeded(self._seed, start), one_thread():
             frames = self._dataset.read(start, stop)
             check_points(frames.inputs)
-            truths = true_boxes(frames.targets, len(frames.targets))
+            given: list[NDArray[Any]] = []
+            truths = true_boxes(frames.targets, len(frames.targets), see=given.append)
             columns = {f"{_TRUTH}{name}": getattr(truths, name) for name in _TRUTHS}
             columns |= {name: np.array([value]) for name, value in self._facts.items()}
+            columns[_YAWS] = np.concatenate([np.zeros(0), *(boxes[:, 6] for boxes in given)])
             columns["input_ids"] = np.array(frames.input_ids)
             columns["hashes"] = np.array([frame_hashes(one, 1)[0] for one in frames.inputs])
             rows = metadata_rows(frames.metadata, len(frames.targets)) or []
@@ -151,6 +163,8 @@ class DetectionRowsWorker:
         self._dataset_type, self._n_epoch = dataset_type, n_epoch
         self._decoders: dict[str, Callable[[Raw], Sequence[Frame3D]]] = {}
         self._is_described = False
+        self._adapter = "unknown"
+        self._doubts = Doubts3D(lambda: self._adapter)
 
     def __call__(self, raw: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Return the rows of a batch as the bytes of a segment."""
@@ -159,6 +173,7 @@ class DetectionRowsWorker:
         frames = [recorded(frame, settings) for frame in self._decoded(raw, len(ids))]
         truths = Truths3D(**{name: raw[f"{_TRUTH}{name}"] for name in _TRUTHS})
         check_true_labels(truths, frames, class_names=json.loads(_text(raw, "class_names")))
+        self._warn(truths.boxes, raw, frames)
         call = DetectionTraceCall(
             frames=frames,
             truths=truths,
@@ -177,6 +192,14 @@ class DetectionRowsWorker:
         segment = encode(Segment("landing/traces", "", 0, 0, len(ids), False, columns))
         packed = {"segment": np.frombuffer(segment, np.uint8), "fingerprint": np.array([call.fingerprint])}
         return packed | self._described(columns, raw)
+
+    def _warn(self, truths: NDArray[np.float64], raw: Mapping[str, NDArray[Any]], frames: Sequence[Frame3D]) -> None:
+        """Tell what looks wrong and breaks no rule, each once per worker."""
+        self._adapter = _text(raw, "adapter")
+        self._doubts.see_targets(np.column_stack([truths[:, :6], raw[_YAWS]]))
+        self._doubts.see_found(frames)
+        for doubt in self._doubts.news():
+            _log.warning("%s: %s", self._identity.model_name, doubt)
 
     def _decoded(self, raw: Mapping[str, NDArray[Any]], n: int) -> list[Frame3D]:
         name = _text(raw, "decoder")

@@ -8,10 +8,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mld_pipelines.adapters import unwrap
-from mld_pipelines.adapters.detection3d import frame_hashes, observe, recognise, resolve_settings, to_arrays
+from mld_pipelines.adapters.detection3d import (
+    agreed_class_names,
+    frame_hashes,
+    observe,
+    recognise,
+    resolve_settings,
+    to_arrays,
+)
 from mld_pipelines.capture import (
     DetectionTraceCall,
     DetectionTraceEncoder,
+    Doubts3D,
     Identity,
     check_points,
     check_true_labels,
@@ -21,7 +29,6 @@ from mld_pipelines.capture import (
     model_row,
     recorded,
     settings_json,
-    suspected_order,
     true_boxes,
 )
 from mld_pipelines.compute import resolve
@@ -71,7 +78,7 @@ def ObjectDetection3DTracer(  # noqa: N802, PLR0917 - name and order of the orig
         pc_range: [x_min, y_min, z_min, x_max, y_max, z_max], metres; required where the model does not tell.
         architecture: Name of a family or architecture where looking is not enough, see docs/detectors.md.
         box_convention: Convention of the boxes the model returns, where its weights were trained under another one.
-        class_names: Names of the classes by index.
+        class_names: Names of the classes by index; where the model knows them, they are taken from it.
         stream_id: Name of this stream of rows if it may be sent again, as at `ClassificationTracer`.
 
     Raises:
@@ -121,13 +128,14 @@ class Detection3DTracer(Tracer):
     ) -> None:
         identity = Identity(model_name, version_name, "od3d")
         encoder = DetectionTraceEncoder(identity)
-        super().__init__(model, identity, encoder, class_names=class_names, stream_id=stream_id)
+        names = agreed_class_names(model, class_names, remedy="Give class_names in the order of the model's labels.")
+        super().__init__(model, identity, encoder, class_names=names, stream_id=stream_id)
         self.settings = settings
         self.adapter = adapter
         spec = adapter.decoder()
         self._decode = resolve(spec.target)(**spec.params)
         self._facts: tuple[int, int | None, str | None] | None = None
-        self._has_warned = False
+        self._doubts = Doubts3D(lambda: f"{adapter.convention} ({adapter.family})")
 
     def __call__(  # noqa: PLR0917 - the order of the original's call
         self,
@@ -158,18 +166,18 @@ class Detection3DTracer(Tracer):
             InvalidInputError: Inputs, targets, ids or output do not fit; nothing of the batch was recorded.
             StorageError: The spool cannot be written and the buffer is full.
         """
-        n = self.adapter.call(inputs).frames
         check_points(inputs)
-        truths = true_boxes(targets, n)
+        n = self.adapter.call(inputs).frames
+        truths = true_boxes(targets, n, see=self._doubts.see_targets)
         ids = normalise_input_ids(_listed(input_ids, n), n)
         dataset, epoch = checked_dataset(dataset_type), checked_epoch(n_epoch)
         rows, uris = metadata_rows(metadata, n), checked_uris(input_uris, n)
         hashes = frame_hashes(inputs, n)
         traced = self._opened(dataset, epoch)
-        self._warn_about_order(truths)
         seen = observe(self.adapter, inputs)
         frames = [recorded(frame, self.settings) for frame in self._decoded(seen.raw, n)]
         self._check_labels(truths, frames)
+        self._warn(frames)
         call = DetectionTraceCall(
             frames, truths, ids, hashes, dataset, epoch, microseconds(), traced.fingerprint,
             f"{self.adapter.family} {self.adapter.convention}", settings_json(self.settings), rows, uris,
@@ -201,11 +209,11 @@ class Detection3DTracer(Tracer):
                 break
         check_true_labels(truths, frames, class_names=self.class_names)
 
-    def _warn_about_order(self, truths: Truths3D) -> None:
-        reason = None if self._has_warned else suspected_order(truths)
-        if reason is not None:
-            self._has_warned = True
-            _log.warning("%s: %s", self.model_name, reason)
+    def _warn(self, frames: Sequence[Frame3D]) -> None:
+        """Tell what looks wrong and breaks no rule, each once."""
+        self._doubts.see_found(frames)
+        for doubt in self._doubts.news():
+            _log.warning("%s: %s", self.model_name, doubt)
 
     def _model_columns(self, key: str) -> Columns | None:
         """See `Tracer`."""

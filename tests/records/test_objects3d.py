@@ -29,6 +29,15 @@ def detections(counts, **changes):
     return Detections3D(**columns)
 
 
+@pytest.mark.parametrize("yaw", [1.1e9, -1e20, 1e300])
+def test_a_yaw_so_large_that_no_direction_is_left_is_none(yaw):
+    assert np.isnan(wrap_yaw(np.array([yaw]))).all()
+    box = [[10.0, 2.0, 0.5, 1.8, 4.4, 1.6, yaw]]
+    assert unusable_boxes(np.array(box)).tolist() == [True]
+    with pytest.raises(InvalidInputError, match="yaw in radians"):
+        Truths3D(offsets=[0, 1], boxes=box, labels=[0])
+
+
 def test_length_counts_boxes_and_frames_counts_frames():
     batch = detections([2, 0, 3])
     assert (len(batch), batch.frames, batch.counts.tolist()) == (5, 3, [2, 0, 3])

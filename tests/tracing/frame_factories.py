@@ -22,6 +22,8 @@ class Frames:
 
     def __getitem__(self, index):
         points, target, frame_id = self._frames[index]
+        if self._how == "order":
+            return points, target | {"boxes_3d": target["boxes_3d"][:, [0, 1, 2, 4, 3, 5, 6]]}, frame_id
         if index != self._spoilt:
             return points, target, frame_id
         if self._how == "label":

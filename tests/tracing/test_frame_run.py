@@ -120,8 +120,23 @@ def test_a_dataset_of_another_task_is_refused_by_name(registered):
 
 @pytest.mark.skipif(not KITTI.exists(), reason="../shared/data/kitti is missing")
 def test_a_kitti_folder_is_traced_by_its_path(registered):
-    report = run(registered, f"kitti:{KITTI}")
+    report = run(registered, f"kitti:{KITTI}?classes=Car,Truck,Pedestrian,Cyclist")
     assert report.rows == 3
     rows = traced(registered)
     assert all(len(boxes) % 7 == 0 for boxes in rows["truth_boxes_3d"])
     assert rows["truth_labels"].list.len().sum() > 0
+
+
+@pytest.mark.skipif(not KITTI.exists(), reason="../shared/data/kitti is missing")
+def test_labels_that_count_in_another_order_than_the_model_are_refused_before_any_row(registered):
+    """KITTI's own order is car, pedestrian, cyclist: number 1 would be compared with the detector's trucks."""
+    with pytest.raises(WorkerPoolError, match=r"class 'Pedestrian' is number 1 of the labels.*\?classes=First,Second"):
+        run(registered, f"kitti:{KITTI}")
+    assert registered.version(LANDING_TRACES) is None
+
+
+def test_what_looks_wrong_in_a_data_set_is_told_once_with_the_evidence(registered, caplog):
+    register_dataset(registered, "swapped", factory="frame_factories:frames", params={"spoilt": -1, "how": "order"})
+    assert run(registered, "swapped").rows == 6
+    assert caplog.text.count("true boxes are wider than long") == 1
+    assert "of the boxes found 0%: is their order" in caplog.text

@@ -183,11 +183,113 @@ def test_a_frame_whose_boxes_are_no_numbers_is_set_aside_with_the_reason(detecto
     assert "scores" in lake.read(OPS_QUARANTINE)["reason"][0]
 
 
-def test_boxes_whose_sizes_look_swapped_are_noticed_with_the_evidence(tracing, caplog):
-    swapped = target(25)
+@pytest.mark.parametrize("per_call", [25, 5, 1])
+def test_boxes_whose_sizes_look_swapped_are_noticed_once_with_the_evidence(tracing, caplog, per_call):
+    swapped = target(per_call)
     swapped["boxes_3d"] = swapped["boxes_3d"][:, [0, 1, 2, 4, 3, 5, 6]]
-    tracing()(clouds(8), [swapped], input_ids=["a"])
-    assert "100% of 25 true boxes are wider than long (median w 4.40 m, l 1.80 m)" in caplog.text
+    tracer = tracing()
+    for call in range(30):
+        tracer(clouds(8), [swapped], input_ids=[call])
+    seen = {25: 25, 5: 20, 1: 20}[per_call]
+    text = f"100% of {seen} true boxes are wider than long (median w 4.40 m, l 1.80 m)"
+    assert caplog.text.count(text) == 1
+    assert caplog.text.count("wider than long") == 1
+
+
+def test_yaws_in_degrees_are_noticed_with_the_evidence(tracing, caplog):
+    turned = target(25)
+    turned["boxes_3d"][:, 6] = torch.linspace(-180, 180, 25)
+    tracing()(clouds(8), [turned], input_ids=["a"])
+    assert "96% of 25 true yaws lie outside ±2π (up to 180.0)" in caplog.text
+    assert "Are they degrees?" in caplog.text
+
+
+def test_a_yaw_without_any_direction_left_is_refused(tracing):
+    far = target(1)
+    far["boxes_3d"][0, 6] = 1e20
+    with pytest.raises(InvalidInputError, match=r"'yaw': 1\.0.*e\+20.*yaw in radians"):
+        tracing()(clouds(8), [far], input_ids=["a"])
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        (torch.zeros(0), r"frame 0 of the inputs has shape \(0,\)"),
+        ([torch.zeros(8, 4), torch.zeros(4)], r"frame 1 of the inputs has shape \(4,\)"),
+        ("frame.bin", "frame 0 of the inputs is a str"),
+        (None, "frame 0 of the inputs is a NoneType"),
+        ([[1.0, 2.0, 3.0, 4.0]], "frame 0 of the inputs is a list"),
+    ],
+)
+def test_inputs_that_are_no_clouds_are_refused_before_the_detector_sees_them(tracing, inputs, words):
+    tracer = tracing()
+    with pytest.raises(InvalidInputError, match=f"{words}; give one tensor.*Nothing was recorded"):
+        tracer(inputs, [target(1)], input_ids=["a"])
+    assert tracer.stats.emitted == 0
+
+
+@pytest.mark.parametrize("nest", [lambda c: {"points": [c]}, lambda c: {"inputs": {"points": c}}, torch.stack])
+def test_points_that_are_no_numbers_are_found_wherever_they_are_nested(tracing, nest):
+    broken = clouds(8, 8)
+    broken[1][3, 2] = float("nan")
+    with pytest.raises(InvalidInputError, match="1 points of frame 1 hold NaN"):
+        tracing()(nest(broken), [target(1), target(1)], input_ids=[1, 2])
+
+
+def test_boxes_of_another_library_are_refused_with_the_way_to_convert_them(tracing):
+    boxes = type("LiDARInstance3DBoxes", (), {"tensor": target(1)["boxes_3d"]})()
+    with pytest.raises(InvalidInputError, match=r"are LiDARInstance3DBoxes.*from_mmdet3d_v1\(boxes\.tensor\)\.boxes"):
+        tracing()(clouds(8), [target(1) | {"boxes_3d": boxes}], input_ids=["a"])
+
+
+def test_a_class_that_has_no_name_is_refused(tracing):
+    tracer = tracing(class_names=["car"], score_thresh=0.0)
+    with pytest.raises(InvalidInputError, match=r"found an object of class \d, but there are 1 class names \(car\)"):
+        tracer(clouds(80), [target(1)], input_ids=["a"])
+    assert tracer.stats.emitted == 0
+
+
+def test_names_in_another_order_than_the_models_are_refused(detector, tracing):
+    detector.class_names = ["car", "truck", "traffic_cone"]
+    tracing(class_names=["Car", "Truck", "Traffic Cone"])
+    with pytest.raises(
+        InvalidInputError, match=r"class 'Truck' is number 0 of the labels .* number 1 of the model"
+    ):
+        tracing(class_names=["Truck", "Car", "Traffic Cone"])
+
+
+def test_names_that_the_model_knows_are_recorded(detector, tracing, lake):
+    detector.class_names = [["car"], ["truck", "person"]]
+    tracer = tracing()
+    tracer(clouds(40), [target(1)], input_ids=["a"])
+    tracer.wait_for_save()
+    assert lake.read(LANDING_MODELS)["class_names"].to_list() == [["car", "truck", "person"]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_targets_of_any_precision_are_stored_as_they_are(tracing, lake, dtype):
+    boxes = torch.tensor([[10.0, 2.0, 0.5, 1.75, 4.5, 1.5, 0.25]])  # exact in every precision
+    tracer = tracing()
+    tracer(clouds(8), [{"boxes_3d": boxes.to(dtype), "labels_3d": torch.tensor([0])}], input_ids=["a"])
+    tracer.wait_for_save()
+    assert rows_of(lake)["truth_boxes_3d"][0].to_list() == boxes[0].tolist()
+
+
+def test_velocities_may_be_missing_in_some_frames(tracing, lake):
+    known = target(1, velocities=torch.tensor([[3.0, -1.0]]))
+    tracer = tracing()
+    tracer(clouds(8, 8), [known, target(2)], input_ids=["a", "b"])
+    tracer.wait_for_save()
+    stored = rows_of(lake)["truth_velocities"].to_list()
+    assert stored[0] == [3.0, -1.0]
+    assert np.isnan(stored[1]).tolist() == [True] * 4
+
+
+def test_a_frame_with_ten_thousand_true_boxes_is_stored_whole(tracing, lake):
+    tracer = tracing()
+    tracer(clouds(8), [target(10_000)], input_ids=["a"])
+    tracer.wait_for_save()
+    assert rows_of(lake)["truth_labels"].list.len().to_list() == [10_000]
 
 
 def test_yaw_far_outside_is_wrapped_and_ten_thousand_boxes_are_bounded(tracing, lake):

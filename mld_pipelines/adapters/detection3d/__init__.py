@@ -5,6 +5,7 @@ One module per family; `docs/detectors.md` has the recipe for another.
 
 from __future__ import annotations
 
+from mld_pipelines.adapters.detection3d._class_names import agreed_class_names
 from mld_pipelines.adapters.detection3d._contract import (
     Adapter3D,
     Call,
@@ -35,6 +36,7 @@ __all__ = [
     "Setting",
     "Settings3D",
     "Tap",
+    "agreed_class_names",
     "families",
     "frame_hashes",
     "identify",

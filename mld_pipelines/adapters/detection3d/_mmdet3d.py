@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from mld_pipelines.adapters.detection3d._mmdet3d_inputs import call_v0, call_v1
-from mld_pipelines.adapters.detection3d._native import known_convention, ragged
+from mld_pipelines.adapters.detection3d._native import CANONICAL, known_convention, ragged
 from mld_pipelines.adapters.detection3d._sampling import BevGrid, sample_map
 from mld_pipelines.adapters.detection3d._settings import first_range
 from mld_pipelines.adapters.detection3d._signals import find_head, mro_names
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CONVENTION_CODES", "RANGE_PATHS", "Mmdet3dModel", "convention_of", "mmdet3d_evidence"]
 
-CONVENTION_CODES = ("mmdet3d_v1", "mmdet3d_v0", "openpcdet", "det3d")
+CONVENTION_CODES = ("mmdet3d_v1", "mmdet3d_v0", "openpcdet", "det3d", CANONICAL)
 """Raw outputs carry a convention as its place here: 0.x and 1.0 release candidates differ, and only the class of the
 boxes they return tells which is running."""
 

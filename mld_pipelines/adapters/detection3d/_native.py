@@ -9,6 +9,7 @@ import numpy as np
 from mld_pipelines.adapters.detection3d._rows import Boxes
 from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.geometry import CONVENTIONS, find_convention
+from mld_pipelines.records import wrap_yaw
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from mld_pipelines.adapters.detection3d._contract import Raw
 
 __all__ = [
+    "CANONICAL",
     "as_tensor",
     "canonical",
     "detections",
@@ -31,15 +33,20 @@ __all__ = [
 ]
 
 
+CANONICAL = "canonical"
+"""Boxes as the targets of a tracer: cx, cy, cz, w, l, h, yaw, maybe vx and vy behind."""
+
+
 def known_convention(name: str) -> str:
     """Return a convention's name if it is one that detectors return.
 
     Raises:
         InvalidInputError: It is not.
     """
-    if name not in CONVENTIONS:
+    known = (*CONVENTIONS, CANONICAL)
+    if name not in known:
         raise InvalidInputError(
-            f"box_convention {name!r} is not known; nothing was recorded. Known: {', '.join(sorted(CONVENTIONS))}."
+            f"box_convention {name!r} is not known; nothing was recorded. Known: {', '.join(sorted(known))}."
         )
     return name
 
@@ -49,7 +56,7 @@ def canonical(rows: NDArray[np.floating[Any]], convention: str) -> tuple[NDArray
 
     Args:
         rows: (N, 7 or more); velocities are the two columns after the seventh, in `det3d` the two before the last.
-        convention: One of `det3d`, `mmdet3d_v0`, `mmdet3d_v1`, `openpcdet`.
+        convention: One of `det3d`, `mmdet3d_v0`, `mmdet3d_v1`, `openpcdet`, or `canonical`.
 
     Returns:
         (N, 7) float64 boxes and (N, 2) float64 velocities, NaN where the rows have none.
@@ -63,6 +70,9 @@ def canonical(rows: NDArray[np.floating[Any]], convention: str) -> tuple[NDArray
             f"boxes have shape {rows.shape}; a 3D box has 7 numbers or 9 with a velocity. Nothing was recorded."
         )
     width = 9 if rows.shape[1] >= 9 else 7
+    if convention == CANONICAL:
+        known = rows[:, 7:9] if width == 9 else np.full((len(rows), 2), np.nan)
+        return np.column_stack([rows[:, :6], wrap_yaw(rows[:, 6])]).astype(np.float64), known.astype(np.float64)
     found = find_convention(convention).read(rows if convention == "det3d" else rows[:, :width])
     return found.boxes, found.velocities
 

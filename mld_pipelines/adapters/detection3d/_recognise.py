@@ -46,11 +46,21 @@ def recognise(model: Any, architecture: str | None = None, *, convention: str | 
         convention: Convention of the returned boxes, see `Build`.
 
     Raises:
-        UnrecognisedModelError: No family accepts the model, several do, or several detectors are inside; the message
-            prints what was seen.
+        UnrecognisedModelError: No family accepts the model, several do, several detectors are inside, or the model is
+            not built like the family that was named; the message prints what was seen.
     """
     found = identify(model, architecture)
-    return found.family.build(found.model, convention=convention)
+    try:
+        adapter = found.family.build(found.model, convention=convention)
+        _ = adapter.settings, adapter.taps(), adapter.decoder()
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise UnrecognisedModelError(
+            f"{type(found.model).__name__} was taken for {found.family.name} ({', '.join(found.evidence)}) but is not "
+            f"built like one: {error}. Nothing was recorded. Seen: {'; '.join(portrait(found.model))}. Name another "
+            "family with architecture=; 'structural' records any output with known keys.",
+            evidence=(*found.evidence, *portrait(found.model)),
+        ) from error
+    return adapter
 
 
 def identify(model: Any, architecture: str | None = None) -> Recognised:

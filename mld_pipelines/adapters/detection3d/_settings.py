@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from mld_pipelines.adapters.detection3d._contract import Setting, Settings3D
@@ -111,7 +112,8 @@ def _checked(name: str, value: Any) -> Any:
 
 def _checked_range(value: Any) -> tuple[float, ...]:
     numbers = _numbers(value)
-    if len(numbers) != 6 or not all(low < high for low, high in zip(numbers[:3], numbers[3:], strict=True)):
+    is_box = len(numbers) == 6 and all(low < high for low, high in zip(numbers[:3], numbers[3:], strict=True))
+    if not is_box or not all(map(math.isfinite, numbers)):
         raise InvalidInputError(
             f"pc_range is {value!r}; it must be [x_min, y_min, z_min, x_max, y_max, z_max] in metres with each minimum "
             "below its maximum. Nothing was recorded."

@@ -61,12 +61,14 @@ class StructuralAdapter:
 
     Args:
         model: The detector.
-        convention: Convention of its boxes; None: what the keys of the output imply.
+        convention: Convention of its boxes; None: what its attribute `box_convention` says, else what the keys of the
+            output imply.
     """
 
     def __init__(self, model: Any, *, convention: str | None = None) -> None:
         self._model = model
-        self._asked = None if convention is None else known_convention(convention)
+        said = convention or getattr(model, "box_convention", None)
+        self._asked = None if said is None else known_convention(str(said))
         self._seen: str | None = None
         self._map: tuple[str, Any, Any] | None = next(
             (
@@ -155,7 +157,8 @@ class StructuralAdapter:
         if self.convention == "unknown":
             raise InvalidInputError(
                 f"the boxes of this model (key {one['key']!r}) do not tell their convention; nothing was recorded. "
-                f"Pass box_convention=, one of {', '.join(sorted(CONVENTION_CODES))}."
+                f"Pass box_convention=, one of {', '.join(sorted(CONVENTION_CODES))}; canonical are boxes as "
+                "targets hold them."
             )
 
     def _sampled(self, tapped: Mapping[str, Any], raw: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -142,6 +142,23 @@ def test_an_architecture_that_does_not_fit_is_refused():
         recognise(stubs.CenterPoint(), "pointpillars")
 
 
+DETECTIONS_ALONE = {"mmdet3d", "mmdet3d-anchor", "mit-bevfusion", "openpcdet", "openpcdet-anchor", "structural"}
+"""Families that record what comes out where a head lacks what their decoding needs: nothing of the model is asked."""
+
+
+@pytest.mark.parametrize("name", sorted({family.name for family in families()} - DETECTIONS_ALONE))
+def test_a_model_that_is_not_built_like_the_family_named_is_refused_with_what_was_seen(name):
+    class Empty(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder = nn.Linear(1, 1)
+
+    with pytest.raises(UnrecognisedModelError, match=f"Empty was taken for {name} .* but is not built like one") as got:
+        recognise(Empty(), name)
+    assert "encoder: Linear" in str(got.value)
+    assert got.value.evidence
+
+
 def test_an_unknown_architecture_lists_the_known_ones():
     with pytest.raises(UnrecognisedModelError, match=r"'yolo' is not known.*centerpoint.*pointpillars"):
         recognise(stubs.CenterPoint(), "yolo")

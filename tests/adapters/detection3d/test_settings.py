@@ -81,6 +81,7 @@ def test_a_zero_threshold_of_the_model_is_a_threshold():
         ("pc_range", [0, 0, 1, 1]),
         ("pc_range", [0, 0, 0, 1, 1, -1]),
         ("pc_range", [0, 0, 0, 1, float("nan"), 1]),
+        ("pc_range", [0, 0, 0, 1, 1, float("inf")]),
         ("pc_range", "all"),
     ],
 )

@@ -108,6 +108,17 @@ def test_boxes_that_tell_nothing_need_a_convention():
     np.testing.assert_allclose(frames[0].boxes[0], EXPECTED["mmdet3d_v1"], atol=1e-6)
 
 
+@pytest.mark.parametrize("said", ["argument", "attribute"])
+def test_boxes_may_be_canonical_as_the_targets_are(said):
+    model = PillarNet([frame("boxes_3d", "scores_3d", "labels_3d", rows=[[*ROW[:6], 0.5 + 2 * np.pi, 3.0, -1.0]])])
+    if said == "attribute":
+        model.box_convention = "canonical"
+    adapter, frames = decoded(model, **({"convention": "canonical"} if said == "argument" else {}))
+    assert adapter.convention == "canonical"
+    np.testing.assert_allclose(frames[0].boxes[0], ROW, atol=1e-6)
+    np.testing.assert_allclose(frames[0].velocities[0], [3.0, -1.0])
+
+
 def test_a_pair_of_detections_and_statistics_is_openpcdets_form():
     _, frames = decoded(PillarNet(([frame("pred_boxes", "pred_scores", "pred_labels")], {"gt": 0})))
     assert len(frames) == 1
