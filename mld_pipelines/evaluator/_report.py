@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mld_pipelines.evaluator._html import Markup, join, tag
+from mld_pipelines.evaluator._report_boxes import boxes_section
 from mld_pipelines.evaluator._report_evidence import evidence_section
 from mld_pipelines.evaluator._report_issues import issues_section
 from mld_pipelines.evaluator._report_sections import (
@@ -48,6 +49,8 @@ class ReportFacts:
         codes: `Result.get_codes()`.
         evidence: `evaluation.window_evidence`.
         reliability: Reliability bins by dataset, the reference first.
+        boxes: Of a detector the units of the deciding dataset; None for a classifier.
+        class_names: Names by class index, if they are known.
     """
 
     result_name: str
@@ -65,6 +68,8 @@ class ReportFacts:
     codes: pl.DataFrame
     evidence: pl.DataFrame
     reliability: Mapping[str, pl.DataFrame] = field(default_factory=dict)
+    boxes: pl.DataFrame | None = None
+    class_names: tuple[str, ...] = ()
 
 
 def render_report(facts: ReportFacts) -> str:
@@ -90,6 +95,7 @@ def render_report(facts: ReportFacts) -> str:
         head_section(facts),
         metrics_section(facts),
         categories_section(facts),
+        boxes_section(facts),
         issues_section(facts),
         map_section(facts),
         evidence_section(facts),

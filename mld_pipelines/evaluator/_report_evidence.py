@@ -33,6 +33,13 @@ _TIE = 1.03
 
 def evidence_section(facts: ReportFacts) -> Markup:
     """Return reliability, estimated against true error, and what simpler estimates say."""
+    if facts.boxes is not None:
+        return tag(
+            "section",
+            tag("h2", "How far to trust the estimates"),
+            tag("p", "Of predictions: whether one is wrong is known here and was predicted without its label."),
+            tag("div", _reliabilities(facts), class_="grid"),
+        )
     windows = facts.evidence.filter(pl.col("kind") != "all")
     return tag(
         "section",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from mld_pipelines.evaluation import reliability_bins, window_evidence
+from mld_pipelines.evaluation import EVIDENCE_SCHEMA, load_model_facts, reliability_bins, window_evidence
 from mld_pipelines.evaluator._report import ReportFacts
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ def gather_facts(
     """
     row, epoch = stored.row, stored.row["epochs"][-1]
     in_epoch = pl.col("n_epoch").eq_missing(pl.lit(epoch, dtype=pl.Int64))
-    decisive = row["decision_dataset"]
+    decisive, detects = row["decision_dataset"], row["task"] != "classification"
+    known = units.filter(in_epoch)
     own = issues.filter(in_epoch & (pl.col("dataset") == decisive))
     return ReportFacts(
         result_name=stored.result_name,
@@ -55,8 +56,10 @@ def gather_facts(
         .sort("dataset", maintain_order=True),
         issues=own,
         codes=codes.filter(in_epoch),
-        evidence=window_evidence(stored),
-        reliability=_reliability(units.filter(in_epoch), decisive),
+        evidence=pl.DataFrame(schema=EVIDENCE_SCHEMA) if detects else window_evidence(stored),
+        reliability=_reliability(known, decisive),
+        boxes=known.filter(pl.col("dataset_type") == decisive) if detects else None,
+        class_names=load_model_facts(stored.lake, stored.model_key, row["fingerprint"]).class_names if detects else (),
     )
 
 

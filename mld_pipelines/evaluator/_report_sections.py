@@ -48,6 +48,24 @@ _METRICS = {
     "error_proba_auprc": "errors ranked by error probability, AUPRC",
     "error_proba_auprc_success": "successes ranked by error probability, AUPRC",
 }
+#: The same of a detector.
+_BOX_METRICS = {
+    "n_inputs": "frames",
+    "counts": "units: kept predictions and missed objects",
+    "n_missed": "missed objects",
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+    "map": "mAP, mean over classes and 0.5, 1, 2 and 4 m",
+    "nds_like": "nuScenes score without attributes",
+    "mate": "translation error of matches, m",
+    "mase": "scale error of matches, 1 − IoU",
+    "maoe": "orientation error of matches, rad",
+    "mave": "velocity error of matches, m/s",
+    "accuracy": "units without error",
+    "auroc": "true above false positives by score, AUROC over all recorded boxes",
+    **{name: shown for name, shown in _METRICS.items() if name not in ("counts", "accuracy", "auroc", "auprc")},
+}
 
 
 def head_section(facts: ReportFacts) -> Markup:
@@ -84,8 +102,15 @@ def _tiles(value: dict[str, dict[str, Any]], facts: ReportFacts) -> list[Markup]
     covered, bad = (sum(value.get(name, {}).get("value") or 0.0 for name in names) for names in (_COVERED, _BAD))
     bad_codes = facts.issues.filter(pl.col("category").is_in(["hotspot", "critical_hotspot"])).height
     noun = "code" if bad_codes == 1 else "codes"
+    if facts.boxes is None:
+        shares = {"Accuracy": accuracy}
+    else:
+        shares = {"Precision": value.get("precision", {}), "Recall": value.get("recall", {})}
     return [
-        tile("Accuracy", percent(accuracy.get("value")), range_of(accuracy.get("low"), accuracy.get("high"))),
+        *(
+            tile(name, percent(one.get("value")), range_of(one.get("low"), one.get("high")))
+            for name, one in shares.items()
+        ),
         tile("Units in covered codes", percent(covered), "stable or operational"),
         tile("Units in hotspots", percent(bad), f"{bad_codes} {noun}, hotspot or critical"),
         tile("Errors ranked, AUROC", figure_number(ranking.get("value")), "by error probability, cross-fitted"),
@@ -105,7 +130,8 @@ def _notes(notes: tuple[str, ...]) -> Markup | None:
 def metrics_section(facts: ReportFacts) -> Markup:
     """Return one column per dataset, one line per metric."""
     rows = sorted(facts.metrics.to_dicts(), key=lambda row: dataset_order(row["dataset"], facts.decision_dataset))
-    known = [(name, shown) for name, shown in _METRICS.items() if name in facts.metrics.columns]
+    words = _METRICS if facts.boxes is None else _BOX_METRICS
+    known = [(name, shown) for name, shown in words.items() if name in facts.metrics.columns]
     header = ["", *(_dataset(row) for row in rows)]
     lines = [[shown, *(figure_number(row[name]) for row in rows)] for name, shown in known]
     return tag("section", tag("h2", "Metrics"), table(header, lines))
@@ -146,38 +172,46 @@ def _category_bars(ratios: pl.DataFrame, dataset: str) -> Markup:
 
 
 def map_section(facts: ReportFacts) -> Markup | None:
-    """Return the map of codes; nothing without codes."""
+    """Return the map of codes, of a detector one of predictions and one of objects; nothing without codes."""
     placed = facts.codes.filter(pl.col("map_x").is_not_null())
-    if placed.is_empty():
+    maps = [_map(part, str(kind)) for (kind,), part in placed.group_by("unit_kind", maintain_order=True)]
+    if not maps:
         return None
+    return tag("section", tag("h2", "Map of codes"), maps)
+
+
+def _map(placed: pl.DataFrame, kind: str) -> Markup:
+    wrong, what = {"object": ("missed", " of objects"), "prediction": ("wrong", " of predictions")}.get(
+        kind, ("wrong", "")
+    )
     frame = placed.with_columns(
-        pl.format("{}: {} of {} wrong, {}", "error_code", "errors", "counts", "category").alias("note")
+        pl.format(f"{{}}: {{}} of {{}} {wrong}, {{}}", "error_code", "errors", "counts", "category").alias("note")
     )
 
     def draw(width: float, height: float, named: int) -> Markup:
         return svg(
             bubble_map(
                 frame, x="map_x", y="map_y", label="error_code", size="counts", category="category", note="note",
-                title=f"Map of {placed.height} codes", width=width, height=height, named=named,
+                title=f"Map of {placed.height} codes{what}", width=width, height=height, named=named,
             )
         )  # fmt: skip
 
     caption = (
         "Each bubble is a code: its area follows the units of the deciding dataset, its colour the category; the codes "
-        "with most errors beyond the average rate are named. Near bubbles hold similar inputs. The axes are the first "
-        "two principal axes of the codes and have no unit; they stay the same in later results of these weights."
+        f"with most errors beyond the average rate are named. Near bubbles hold similar {_HELD.get(kind, 'inputs')}. "
+        "The axes are the first two principal axes of the codes and have no unit; they stay the same in later results "
+        "of these weights."
     )
     return tag(
-        "section",
-        tag("h2", "Map of codes"),
-        tag(
-            "figure",
-            tag("div", draw(_PICTURE * 2, 460.0, 14), class_="roomy"),
-            tag("div", draw(_PICTURE, 300.0, 8), class_="narrow"),
-            tag("figcaption", caption),
-            class_="beside",
-        ),
+        "figure",
+        tag("div", draw(_PICTURE * 2, 460.0, 14), class_="roomy"),
+        tag("div", draw(_PICTURE, 300.0, 8), class_="narrow"),
+        tag("figcaption", caption),
+        class_="beside",
     )
+
+
+_HELD = {"object": "objects", "prediction": "predictions"}
 
 
 def origin_section(facts: ReportFacts) -> Markup:

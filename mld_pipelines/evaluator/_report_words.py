@@ -47,6 +47,12 @@ BADGE_WORDS = {
     "many units share one error probability": "So many reference units share a value that a threshold on it means "
     "little; the mean error probability stands alone.",
     "only the confidence varies": "No score but the confidence differs between units, so it decides alone.",
+    "few frames": "Fewer than 50 frames here or in the reference: boxes of a frame err together, so there is little "
+    "evidence however many boxes there are.",
+    "no candidates visible": "The detector shows nothing below its threshold: what is missed cannot be told from what "
+    "is not there, and the miss rate of the reference is assumed.",
+    "misses that no candidate shows are assumed as in the reference": "An object that left no trace in the detector "
+    "cannot be counted without labels: as many per frame are assumed as in the reference.",
     "inputs outside the reference; the estimate may be too low": "More inputs than expected lie far from all reference "
     "units.",
 }
