@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from mld_pipelines.diagnosis._box_clues import BoxClues
 from mld_pipelines.diagnosis._categories import CATEGORIES, CRITICAL, HOTSPOT, REASONS, RECESSIVE
-from mld_pipelines.diagnosis._clues import Clues
 from mld_pipelines.diagnosis._recommendations import METHODS, Recommendation, recommend
 from mld_pipelines.exceptions import InvalidInputError
 
@@ -21,6 +20,8 @@ __all__ = ["DETECTION_METHODS", "find_method", "recommend_for_boxes"]
 
 _PATTERN_ERRORS = 3
 """Errors below which a pattern among them is chance."""
+_GENERAL = ("unseen", "no_features", "generalisation_gap")
+"""Reasons of undecided codes whose method is the same for any task."""
 _DOMINANT = 0.5
 """Share of the errors above which a type, or a candidate near the object, is what the code is about: the majority."""
 
@@ -237,12 +238,11 @@ def recommend_for_boxes(
     known = clues or BoxClues()
     if category in (HOTSPOT, CRITICAL) and not is_aleatoric and reason != "generalisation_gap":
         return _missed(known) if unit_kind == "object" else _wrong(category, known)
-    if category == RECESSIVE and not is_aleatoric and not known.is_undecidable:
-        if reason == "few_units":
-            return _FEW_FRAMES
-        if reason in ("between_tolerances", "confirmed", "train_only"):
-            return _DECIDE
-    return recommend(category, reason, is_aleatoric=is_aleatoric, clues=Clues(is_undecidable=known.is_undecidable))
+    if category == RECESSIVE and not is_aleatoric and reason not in _GENERAL:
+        if known.is_undecidable:
+            return METHODS["refine_or_accept"]
+        return _FEW_FRAMES if reason == "few_units" else _DECIDE
+    return recommend(category, reason, is_aleatoric=is_aleatoric)
 
 
 def _wrong(category: str, clues: BoxClues) -> Recommendation:
