@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import asdict, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,6 +13,7 @@ import numpy as np
 from mld_pipelines.adapters.detection3d import to_arrays
 from mld_pipelines.capture._calls import event_columns, lenient_metadata, request_ids, texts
 from mld_pipelines.capture._columns import Lists
+from mld_pipelines.capture._doubts3d import Doubts3D
 from mld_pipelines.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ __all__ = [
     "recorded",
     "settings_json",
 ]
+
+_log = logging.getLogger("mld_pipelines.capture")
 
 _MAX_SUPPRESSED = 300
 """Suppressed candidates kept per frame, the highest scores: 19 kB, as much again as a busy frame's own boxes."""
@@ -124,6 +128,8 @@ class DetectionInferenceEncoder:
         self._adapter = adapter
         self._decode = decode
         self._settings = settings
+        self._model_name = identity.model_name
+        self._doubts = Doubts3D(adapter)
 
     def __call__(self, calls: Sequence[InferenceCall]) -> Groups:
         """Return one group per call: what is in a call's frames decides its columns."""
@@ -133,6 +139,9 @@ class DetectionInferenceEncoder:
         frames = [recorded(frame, self._settings) for frame in self._decode(to_arrays(call.scores))]
         if len(frames) != call.rows:
             raise InvalidInputError(f"the model returned {len(frames)} frames for {call.rows} inputs.")
+        self._doubts.see_found(frames)
+        for doubt in self._doubts.news():
+            _log.warning("%s: %s", self._model_name, doubt)
         columns = {
             **self._constant,
             **event_columns([call], [call.rows]),

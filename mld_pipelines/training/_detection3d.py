@@ -203,7 +203,7 @@ class Detection3DTracer(Tracer):
     def _check_labels(self, truths: Truths3D, frames: Sequence[Frame3D]) -> None:
         """Learn what the model says about its classes, and refuse targets that name another class."""
         for frame in frames:
-            if len(frame.boxes):
+            if len(frame.boxes) and frame.labels.max() >= 0:
                 width = None if frame.features is None else int(frame.features.shape[1])
                 self._facts = count_classes([frame]) or int(frame.labels.max()) + 1, width, frame.feature_source
                 break

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 
 from mld_pipelines.adapters.detection3d import resolve_settings
 from mld_pipelines.lake import Lake
-from mld_pipelines.monitoring import Detection3DLogger, Logger
+from mld_pipelines.monitoring import Detection3DLogger, Logger, ObjectDetection3DLogger
 from mld_pipelines.tables import LANDING_INFERENCES, LANDING_MODELS, OPS_QUARANTINE
 from tests.support.detector3d import Adapter, Detector
 
@@ -155,3 +156,45 @@ def test_keyword_arguments_reach_the_model_and_an_unlogged_call_is_counted(detec
     with torch.no_grad():
         assert torch.equal(logger(clouds=frames)[0]["scores_3d"], detector(frames)[0]["scores_3d"])
     assert logger.stats.dropped == {"failed": 1}
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ({"boxes_3d": torch.zeros(1, 6)}, r"boxes of shape \(1, 6\), 1 scores and 1 labels, not \(N, 7 or 9\)"),
+        ({"scores_3d": torch.zeros(2)}, r"shape \(1, 7\), 2 scores and 1 labels"),
+        ({"labels_3d": torch.tensor([1.5])}, r"no whole numbers \(\[1\.5\]"),
+    ],
+)
+def test_an_output_of_another_form_costs_the_log_and_not_the_answer(caplog, monkeypatch, answer, words):
+    monkeypatch.delenv("MLD_STRICT", raising=False)
+    model = Answering(answer)
+    with ObjectDetection3DLogger(model, "drive", "v1") as logger:
+        assert logger([torch.zeros(5, 4)]) is model.answer
+    assert logger.stats.dropped == {"failed": 1}
+    assert re.search(words, caplog.text)
+
+
+def test_boxes_that_look_wrong_are_logged_with_the_evidence(caplog):
+    model = Answering({"boxes_3d": torch.tensor([[10.0, 2.0, 0.5, 4.4, 1.8, 1.5, 0.3]])})
+    with ObjectDetection3DLogger(model, "drive", "v1") as logger:
+        for _ in range(25):
+            logger([torch.zeros(5, 4)])
+    assert logger.stats.stored == 25
+    assert caplog.text.count("boxes found are wider than long (median w 4.40 m, l 1.80 m)") == 1
+
+
+class Answering(torch.nn.Module):
+    """A detector in the plainest format, one box a frame, with something else about its answer."""
+
+    box_convention = "canonical"
+    pc_range = (-50.0, -50.0, -3.0, 50.0, 50.0, 3.0)
+
+    def __init__(self, answer):
+        super().__init__()
+        self.voxels = torch.nn.Linear(1, 1)
+        box = {"boxes_3d": torch.tensor([[10.0, 2.0, 0.5, 1.8, 4.4, 1.5, 0.3]])}
+        self.answer = [box | {"scores_3d": torch.tensor([0.5]), "labels_3d": torch.tensor([0])} | answer]
+
+    def forward(self, clouds):
+        return self.answer

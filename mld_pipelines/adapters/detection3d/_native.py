@@ -170,15 +170,25 @@ def as_tensor(value: Any) -> torch.Tensor:
 
 def _columns(one: Mapping[str, Any], place: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     boxes, scores, labels = (as_tensor(one[name]) for name in ("boxes", "scores", "labels"))
-    scores, labels = scores.reshape(-1).float(), labels.reshape(-1).long()
+    scores, labels = scores.reshape(-1).float(), _whole(labels.reshape(-1), place)
     if boxes.numel() == 0:
         boxes = boxes.float().reshape(0, boxes.shape[-1] if boxes.ndim == 2 and boxes.shape[-1] >= 7 else 7)
-    if boxes.ndim != 2 or not boxes.shape[0] == scores.shape[0] == labels.shape[0]:
+    if boxes.ndim != 2 or boxes.shape[1] < 7 or not boxes.shape[0] == scores.shape[0] == labels.shape[0]:
         raise InvalidInputError(
             f"frame {place} of the model's output has boxes of shape {tuple(boxes.shape)}, {scores.shape[0]} scores "
-            f"and {labels.shape[0]} labels; nothing was recorded of this call."
+            f"and {labels.shape[0]} labels, not (N, 7 or 9), N and N; nothing was recorded of this call."
         )
     return boxes, scores, labels
+
+
+def _whole(labels: torch.Tensor, place: int) -> torch.Tensor:
+    """Return labels as integers; some code bases return whole numbers as floats."""
+    if labels.is_floating_point() and bool((labels != labels.round()).any()):
+        raise InvalidInputError(
+            f"the labels of frame {place} of the model's output are no whole numbers ({labels[:5].tolist()} …); "
+            "nothing was recorded of this call."
+        )
+    return labels.long()
 
 
 def _mixed(columns: Sequence[tuple[torch.Tensor, ...]]) -> bool:
