@@ -27,16 +27,24 @@ _SHOWN = (
     "event_day", "result_name", "n", "latency_p50_ms", "latency_p95_ms", "error_rate_estimated", "error_rate_low",
     "error_rate_high", "n_labelled", "error_rate_realised",
 )  # fmt: skip
+_SHOWN_3D = (
+    "event_day", "result_name", "n", "latency_p50_ms", "detections_per_frame", "precision_estimated", "precision_low",
+    "precision_high", "recall_estimated", "recall_low", "recall_high",
+)  # fmt: skip
 _TAILED = (
     "event_at", "request_id", "prediction", "confidence", "latency_ms", "error_proba", "error_code", "category",
     "result_name",
+)  # fmt: skip
+_TAILED_3D = (
+    "event_at", "request_id", "boxes", "latency_ms", "expected_errors", "expected_misses", "error_proba", "error_code",
+    "category", "result_name",
 )  # fmt: skip
 _POLL_SECONDS = 1.0
 
 
 @command(app, "show")
 def show(model: ModelKey, *, days: Annotated[int, typer.Option(min=1, help="Newest event days.")] = 14) -> Answer:
-    """Show volume, latency, estimated and realised error rate per day, and open alerts."""
+    """Show volume, latency, estimates (error rate; precision and recall of a detector) per day, and open alerts."""
     import polars as pl
 
     from mld_pipelines.evaluation import current_result, list_results
@@ -52,7 +60,8 @@ def show(model: ModelKey, *, days: Annotated[int, typer.Option(min=1, help="Newe
     data = {"model_key": model, "current_result": current, "days": windows, "alerts": alerts}
     seen = _through(windows, [*list_results(lake, model)["result_name"], current])
     nothing = f"nothing monitored for {model} yet; `mld up` does it"
-    text: list[Any] = [table_of(seen.select(_SHOWN)) if seen.height else nothing]
+    shown = _SHOWN_3D if seen["detections_per_frame"].count() else _SHOWN
+    text: list[Any] = [table_of(seen.select(shown)) if seen.height else nothing]
     return Answer(data, (*text, *_open_alerts(alerts, current)))
 
 
@@ -70,7 +79,9 @@ def tail(
     lake = open_lake()
     require_model(lake, model)
     version = lake.version(LANDING_INFERENCES)
-    newest = _inferences(lake.scan(LANDING_INFERENCES, version=version, model_key=model)).tail(rows).collect()
+    rows_of = lake.scan(LANDING_INFERENCES, version=version, model_key=model)
+    columns = _tailed(rows_of)
+    newest = _inferences(rows_of, columns).tail(rows).collect()
     if not follow:
         return Answer({"model_key": model, "inferences": newest}, (table_of(newest),))
     try:
@@ -79,7 +90,7 @@ def tail(
             time.sleep(_POLL_SECONDS)
             before, version = version, lake.version(LANDING_INFERENCES)
             changes = lake.changes(LANDING_INFERENCES, since=before, until=version).lazy()
-            newest = _inferences(changes.filter(_of(model))).collect()
+            newest = _inferences(changes.filter(_of(model)), columns).collect()
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
 
@@ -121,8 +132,17 @@ def _open_alerts(alerts: pl.DataFrame, current: str | None) -> list[Any]:
     return [*text, *([f"{earlier} more through earlier results: --json"] if earlier else [])]
 
 
-def _inferences(frame: pl.LazyFrame) -> pl.LazyFrame:
-    return frame.select(_TAILED).sort("event_at", "request_id")
+def _tailed(rows: pl.LazyFrame) -> tuple[str, ...]:
+    """Return the columns to show: a model has one task, so its first row tells."""
+    tasks = rows.select("task").head(1).collect()["task"].to_list()
+    return _TAILED_3D if tasks == ["od3d"] else _TAILED
+
+
+def _inferences(frame: pl.LazyFrame, columns: Sequence[str]) -> pl.LazyFrame:
+    import polars as pl
+
+    counted = frame.with_columns(pl.col("scores").list.len().cast(pl.Int64).alias("boxes"))
+    return counted.select(columns).sort("event_at", "request_id")
 
 
 def _of(model: str) -> pl.Expr:
@@ -136,8 +156,14 @@ def _print(rows: pl.DataFrame, *, as_json: bool) -> None:
         if as_json:
             print_document(row, sys.stdout)
         else:
-            risk = "" if row["error_proba"] is None else f"  p(error) {row['error_proba']:.3f} {row['error_code']}"
-            confidence = "–" if row["confidence"] is None else f"{row['confidence']:.3f}"
-            print_text(
-                (f"{row['event_at']:%H:%M:%S}  {row['request_id']}  → {row['prediction']} ({confidence}){risk}",)
-            )
+            print_text((_line(row),))
+
+
+def _line(row: dict[str, Any]) -> str:
+    start = f"{row['event_at']:%H:%M:%S}  {row['request_id']}  → "
+    if "boxes" in row:
+        doubts = "" if row["expected_errors"] is None else f"  {row['expected_errors']:.1f} of them wrong, "
+        return start + f"{row['boxes']} boxes" + (doubts and doubts + f"{row['expected_misses']:.1f} objects missed")
+    risk = "" if row["error_proba"] is None else f"  p(error) {row['error_proba']:.3f} {row['error_code']}"
+    confidence = "–" if row["confidence"] is None else f"{row['confidence']:.3f}"
+    return start + f"{row['prediction']} ({confidence}){risk}"
