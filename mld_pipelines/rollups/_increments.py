@@ -15,14 +15,17 @@ if TYPE_CHECKING:
     from mld_pipelines.lake import Lake
     from mld_pipelines.tables import TableSpec
 
-__all__ = ["ARRIVAL", "IS_INVALID", "group_by_mark", "labelled_days", "rows_of_days", "split_by"]
+__all__ = ["ARRIVAL", "IS_FRAME", "IS_INVALID", "group_by_mark", "labelled_days", "rows_of_days", "split_by"]
 
 ARRIVAL = ("stream_id", "seq", "row")
 
 _IS_GENERATED = pl.col("request_id").str.strip_prefix(pl.col("stream_id")).str.contains(r"^-\d+-\d+$")
 """Stream, number of the call, row: an id of the logger's own making, which no other inference has."""
 
-IS_INVALID = pl.all_horizontal(pl.col("prediction", "confidence").is_null())
+IS_FRAME = pl.col("task") != "classification"
+"""A row of a detector: it has boxes instead of a prediction, and one that is not finite never lands."""
+
+IS_INVALID = pl.all_horizontal(pl.col("prediction", "confidence").is_null()) & ~IS_FRAME
 """A row whose output was not finite lands without prediction and confidence: counted, never scored."""
 
 

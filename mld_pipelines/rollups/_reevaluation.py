@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from mld_pipelines.diagnosis import Policy
-from mld_pipelines.evaluation import current_results, load_baseline, load_result, load_scorer
+from mld_pipelines.diagnosis import DetectionScorer, Policy
+from mld_pipelines.evaluation import current_results, load_baseline, load_result
+from mld_pipelines.rollups._scorers import load_any_scorer
 from mld_pipelines.tables import (
     LANDING_FEEDBACK,
     LANDING_INFERENCES,
@@ -102,9 +103,9 @@ def _facts(lake: Lake, stored: StoredResult) -> ReevaluationFacts | None:
     recent = states.filter(pl.col("event_day") > newest[1] - timedelta(days=_RECENT_DAYS)).collect()
     hours = recent.drop("schema_version")
     baseline = load_baseline(lake, stored.result_name)
-    scorer = load_scorer(lake, stored.result_name)
+    scorer = load_any_scorer(lake, stored.result_name)
     name = stored.result_name
-    maps = {} if scorer.window_map is None else {name: scorer.window_map}
+    maps = {} if isinstance(scorer, DetectionScorer) or scorer.window_map is None else {name: scorer.window_map}
     derived = derive(merge([hours, roll_up(hours)]), {name: baseline}, {name: scorer.window_reference}, maps)
     outside, unseen_low = gather_windows(derived, model_key=stored.model_key, result_name=name)
     return ReevaluationFacts(

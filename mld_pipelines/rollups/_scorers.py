@@ -6,15 +6,25 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from mld_pipelines.evaluation import current_results, load_baseline, load_scorer, score_inferences
+from mld_pipelines.diagnosis import DetectionScorer
+from mld_pipelines.evaluation import (
+    current_results,
+    load_baseline,
+    load_detection_scorer,
+    load_result,
+    load_scorer,
+    score_frames,
+    score_inferences,
+)
 from mld_pipelines.rollups._shift import carry_sums
 from mld_pipelines.rollups._values import References
+from mld_pipelines.windows import ranges_of
 
 if TYPE_CHECKING:
     from mld_pipelines.diagnosis import ProductionScorer
     from mld_pipelines.lake import Lake
 
-__all__ = ["Scorers"]
+__all__ = ["Scorers", "load_any_scorer"]
 
 
 class Scorers:
@@ -26,17 +36,21 @@ class Scorers:
 
     def __init__(self, lake: Lake) -> None:
         self._lake = lake
-        self._loaded: dict[str, ProductionScorer] = {}
+        self._loaded: dict[str, ProductionScorer | DetectionScorer] = {}
         self.current = current_results(lake)
 
     def score(self, result_name: str, rows: pl.DataFrame) -> pl.DataFrame:
         """Return the rows with their score columns; what the Logger scored with the same estimator stays as it is.
 
         Under a window map the first scored row of each hour carries the sums of that hour (docs/storage.md#shift-sums).
+        Frames of a detector get `ranges_m` besides.
         """
         scorer = self._scorer(result_name)
         done = (pl.col("scored_by") == scorer.scored_by).fill_null(value=False)
         numbered = rows.with_row_index("_order")
+        if isinstance(scorer, DetectionScorer):
+            frames = [score_frames(numbered.filter(~done), scorer), numbered.filter(done)]
+            return pl.concat(frames, how="diagonal").sort("_order").drop("_order").with_columns(ranges_of())
         taken = numbered.filter(done).with_columns(_tempered(scorer.window_reference.temperature))
         parts = [score_inferences(numbered.filter(~done), scorer), taken]
         return carry_sums(pl.concat(parts, how="diagonal").sort("_order").drop("_order"), scorer)
@@ -47,13 +61,32 @@ class Scorers:
         return References(
             baselines={name: load_baseline(self._lake, name) for name in scorers},
             windows={name: scorer.window_reference for name, scorer in scorers.items()},
-            maps={name: scorer.window_map for name, scorer in scorers.items() if scorer.window_map is not None},
+            maps={
+                name: scorer.window_map
+                for name, scorer in scorers.items()
+                if not isinstance(scorer, DetectionScorer) and scorer.window_map is not None
+            },
         )
 
-    def _scorer(self, result_name: str) -> ProductionScorer:
+    def _scorer(self, result_name: str) -> ProductionScorer | DetectionScorer:
         if result_name not in self._loaded:
-            self._loaded[result_name] = load_scorer(self._lake, result_name)
+            self._loaded[result_name] = load_any_scorer(self._lake, result_name)
         return self._loaded[result_name]
+
+
+def load_any_scorer(lake: Lake, result_name: str) -> ProductionScorer | DetectionScorer:
+    """Return the production scorer of a result of any task.
+
+    Args:
+        lake: The lake.
+        result_name: A finished result.
+
+    Raises:
+        UnknownResultError: No result has this name.
+        CorruptArtifactError: Its artifacts cannot be read.
+    """
+    is_classifier = load_result(lake, result_name).row["task"] == "classification"
+    return load_scorer(lake, result_name) if is_classifier else load_detection_scorer(lake, result_name)
 
 
 def _tempered(temperature: float) -> pl.Expr:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mld_pipelines.diagnosis import WindowMap, WindowReference
+    from mld_pipelines.diagnosis import DetectionWindowReference, WindowMap, WindowReference
     from mld_pipelines.windows import Baseline
 
 __all__ = ["References", "Refresh"]
@@ -19,7 +19,7 @@ class References:
     """What production is compared with, by result name; maps where a stress pass verified the result."""
 
     baselines: Mapping[str, Baseline]
-    windows: Mapping[str, WindowReference]
+    windows: Mapping[str, WindowReference | DetectionWindowReference]
     maps: Mapping[str, WindowMap] = field(default_factory=dict)
 
 

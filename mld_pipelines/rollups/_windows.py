@@ -8,10 +8,18 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from mld_pipelines.rollups._increments import ARRIVAL, IS_INVALID, group_by_mark, labelled_days, rows_of_days
+from mld_pipelines.diagnosis import DetectionWindowReference
+from mld_pipelines.rollups._increments import (
+    ARRIVAL,
+    IS_FRAME,
+    IS_INVALID,
+    group_by_mark,
+    labelled_days,
+    rows_of_days,
+)
 from mld_pipelines.rollups._values import Refresh
 from mld_pipelines.tables import LANDING_FEEDBACK, LANDING_INFERENCES, MONITORING_SCORED, MONITORING_WINDOWS
-from mld_pipelines.windows import aggregate, input_columns, merge
+from mld_pipelines.windows import aggregate, aggregate_frames, frame_columns, input_columns, merge, ranges_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,12 +31,15 @@ if TYPE_CHECKING:
 
 __all__ = ["refresh_windows"]
 
+_RAW = ("task", "boxes_3d")
+"""What tells frames, and how far their boxes are, where nothing has been scored."""
+
 
 def refresh_windows(
     lake: Lake,
     days: Sequence[date],
     *,
-    references: Mapping[str, WindowReference],
+    references: Mapping[str, WindowReference | DetectionWindowReference],
     has_maps: bool = False,
     provenance: Provenance | None = None,
 ) -> Refresh:
@@ -88,7 +99,7 @@ def _states(
     *,
     anew: set[date],
     versions: Mapping[str, int],
-    references: Mapping[str, WindowReference],
+    references: Mapping[str, WindowReference | DetectionWindowReference],
     has_maps: bool,
 ) -> tuple[list[pl.DataFrame], int]:
     """Return the states to add, and the number of rows they were made of."""
@@ -100,10 +111,15 @@ def _states(
     for since, group in groups.items():
         if group:
             rows = _inputs(lake, spec, group, since=since, until=until, has_maps=has_maps)
+            read += rows.height
+            is_frame = _is_frame(rows, references)
+            if is_frame.any():
+                frames = _frames(lake, spec, group, since=since, until=until, references=references)
+                states.append(aggregate_frames(frames, references=_of_frames(references), errors=name == "scored"))
+                rows = rows.filter(~is_frame)
             if name == "scored":
                 rows = rows.join(_labels(lake, rows, min(group), versions), on="request_id", how="left")
-            states.append(aggregate(rows, references=references, errors=name == "scored"))
-            read += rows.height
+            states.append(aggregate(rows, references=_of_inputs(references), errors=name == "scored"))
     return states, read
 
 
@@ -112,10 +128,46 @@ def _inputs(
 ) -> pl.DataFrame:
     """Return what the windows are made of, and the request ids that join labels."""
     is_scored = spec is MONITORING_SCORED
-    read = {*input_columns(errors=is_scored, shift=is_scored and has_maps), *(("request_id",) if is_scored else ())}
+    beside = "request_id" if is_scored else "task"
+    read = {*input_columns(errors=is_scored, shift=is_scored and has_maps), beside}
     names = [name for name in spec.column_names if name in read]
     rows = rows_of_days(lake, spec, days, since=since, until=until, columns=names)
     return rows if is_scored else rows.with_columns(is_invalid=IS_INVALID)
+
+
+def _is_frame(rows: pl.DataFrame, references: Mapping[str, WindowReference | DetectionWindowReference]) -> pl.Series:
+    """Which rows are frames of a detector: they have boxes to count, in columns that classifiers need not read."""
+    if "task" in rows.columns:
+        return rows.select(IS_FRAME).to_series()
+    return rows["result_name"].is_in([*_of_frames(references)])
+
+
+def _frames(
+    lake: Lake,
+    spec: TableSpec,
+    days: set[date],
+    *,
+    since: int | None,
+    until: int,
+    references: Mapping[str, WindowReference | DetectionWindowReference],
+) -> pl.DataFrame:
+    """Return the frames of detectors with what windows count of their boxes."""
+    is_scored = spec is MONITORING_SCORED
+    wanted = {*frame_columns(errors=is_scored), "result_name"} if is_scored else {*frame_columns(errors=False), *_RAW}
+    names = [name for name in spec.column_names if name in wanted]
+    rows = rows_of_days(lake, spec, days, since=since, until=until, columns=names)
+    frames = rows.filter(_is_frame(rows, references))
+    return frames if is_scored else frames.with_columns(ranges_of())
+
+
+def _of_frames(
+    references: Mapping[str, WindowReference | DetectionWindowReference],
+) -> dict[str, DetectionWindowReference]:
+    return {name: one for name, one in references.items() if isinstance(one, DetectionWindowReference)}
+
+
+def _of_inputs(references: Mapping[str, WindowReference | DetectionWindowReference]) -> dict[str, WindowReference]:
+    return {name: one for name, one in references.items() if not isinstance(one, DetectionWindowReference)}
 
 
 def _labels(lake: Lake, rows: pl.DataFrame, first_day: date, versions: Mapping[str, int]) -> pl.DataFrame:
