@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    import polars as pl
+import polars as pl
 
-__all__ = ["print_table"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["interval_of", "print_table"]
 
 
 def print_table(console: Any, title: str, frame: pl.DataFrame) -> None:
@@ -27,6 +29,16 @@ def print_table(console: Any, title: str, frame: pl.DataFrame) -> None:
     for row in frame.iter_rows():
         table.add_row(*(_cell(value) for value in row))
     console.print(table)
+
+
+def interval_of(frame: pl.DataFrame, ends: Sequence[str]) -> pl.Series:
+    """Return intervals as text, three digits each.
+
+    Args:
+        frame: Where the ends are.
+        ends: Columns of the lower and the upper end.
+    """
+    return pl.Series([f"{low:.3f} – {high:.3f}" for low, high in frame.select(ends).iter_rows()], dtype=pl.String)
 
 
 def _cell(value: object) -> str:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from examples.demo.console import print_table
-from mld_pipelines.evaluation import load_scorer
+from examples.demo.console import interval_of, print_table
+from mld_pipelines.evaluation import load_detection_scorer
 from mld_pipelines.rollups import Scorers
 from mld_pipelines.tables import MONITORING_WINDOWS
 from mld_pipelines.windows import derive, roll_up
@@ -37,7 +37,7 @@ def days(lake: Lake, driven: Driven) -> pl.DataFrame:
     derived = derive(roll_up(states), known.baselines, known.windows, known.maps)
     estimated = [f"{rate}_{part}" for rate in RATES for part in ("estimated", "low", "high")]
     shown = derived.select("event_day", "n", "detections_per_frame", *estimated)
-    thresholds = load_scorer(lake, name).estimator.thresholds
+    thresholds = load_detection_scorer(lake, name).estimator.thresholds
     joined = shown.join(driven.week.daily(thresholds), on="event_day").sort("event_day")
     inside = (
         pl.col(f"{rate}_true").is_between(f"{rate}_low", f"{rate}_high").alias(f"{rate}_in_interval") for rate in RATES
@@ -87,27 +87,26 @@ def print_summary(console: Any, lake: Lake, driven: Driven) -> None:
     """
     daily, name = days(lake, driven), driven.result.result_name
     for rate in RATES:
-        title = f"{rate.capitalize()} of the detector per day, estimated without labels, beside the truth ({name})"
+        title = f"{rate.capitalize()} per day, estimated without labels, beside the truth ({name})"
         print_table(console, title, _shown(daily, rate))
-        console.print(f"  {int(daily[f'{rate}_in_interval'].sum())} of {daily.height} days inside the interval")
+        console.print(f"  {int(daily[f'{rate}_in_interval'].sum())} of {daily.height} days inside the interval\n")
     issues = top_issues(driven.result).select(
         pl.col("error_code").alias("code"),
+        pl.col("top_classes").list.first().alias("class"),
+        pl.format("{} of {}", "errors", "counts").alias("errors"),
         "category",
-        "errors",
-        pl.col("error_rate").alias("rate"),
-        pl.col("top_error_types").alias("error types"),
         pl.col("recommended_method").alias("what to do first"),
     )
-    print_table(console, "Top issues of the detector (P: predictions, M: objects)", issues)
+    print_table(console, "Top issues of the detector (P: what it predicts, M: what it misses)", issues)
 
 
 def _shown(daily: pl.DataFrame, rate: str) -> pl.DataFrame:
     return daily.select(
         pl.col("event_day").dt.strftime("%d %b").alias("date"),
         "day",
-        pl.col("detections_per_frame").round(1).cast(pl.String).alias("boxes/frame"),
+        pl.Series("boxes", [f"{mean:.1f}" for mean in daily["detections_per_frame"]]),
         pl.col(f"{rate}_estimated").alias("estimated"),
-        pl.format("{} – {}", pl.col(f"{rate}_low").round(3), pl.col(f"{rate}_high").round(3)).alias("90 % interval"),
+        interval_of(daily, (f"{rate}_low", f"{rate}_high")).alias("90 % interval"),
         pl.col(f"{rate}_true").alias("true"),
         pl.when(f"{rate}_in_interval").then(pl.lit("inside")).otherwise(pl.lit("outside")).alias(""),
     )

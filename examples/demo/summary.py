@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from examples.demo import drive_summary
-from examples.demo.console import print_table
+from examples.demo.console import interval_of, print_table
 from mld_pipelines.rollups import Scorers
 from mld_pipelines.settings import state_directory
 from mld_pipelines.tables import MONITORING_ALERTS, MONITORING_WINDOWS
@@ -105,17 +105,16 @@ def print_summary(lake: Lake, served: Served | None, driven: Driven | None) -> N
 
 def _print_digits(console: Any, lake: Lake, served: Served) -> None:
     first, last = served.results[0], served.results[-1]
-    daily = days(lake, first.result_name, served.truth).select(
+    daily = days(lake, first.result_name, served.truth)
+    shown = daily.select(
         pl.col("event_day").alias("day"),
         pl.col("n").alias("requests"),
         pl.col("error_rate_estimated").alias("estimated"),
-        pl.format("{} – {}", pl.col("error_rate_low").round(3), pl.col("error_rate_high").round(3)).alias(
-            "90 % interval"
-        ),
+        interval_of(daily, ("error_rate_low", "error_rate_high")).alias("90 % interval"),
         pl.col("error_rate_true").alias("true"),
         pl.when("in_interval").then(pl.lit("inside")).otherwise(pl.lit("outside")).alias(""),
     )
-    print_table(console, f"Error rate per day, estimated without labels, beside the truth ({first.result_name})", daily)
+    print_table(console, f"Error rate per day, estimated without labels, beside the truth ({first.result_name})", shown)
     metrics = last.metrics_summary().select("dataset", "counts", "accuracy", "auroc", "error_proba_auroc")
     print_table(console, f"Metrics after the re-evaluation that labels triggered ({last.result_name})", metrics)
     issues = top_issues(last).rename({"error_code": "code", "error_rate": "rate", "top_error_types": "confusions"})

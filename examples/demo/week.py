@@ -53,7 +53,7 @@ WEEK = (
     Day("drizzle", Conditions(rain=0.1)),
     Day("rain", Conditions(rain=0.25)),
     Day("fog", Conditions(fog=0.15)),
-    Day("blind sector, dead rings", Conditions(dead_rings=tuple(range(1, 32, 3)), blind=(20.0, 50.0))),
+    Day("beam loss", Conditions(dead_rings=tuple(range(1, 32, 3)), blind=(20.0, 50.0))),
     Day("bent mounting", Conditions(pitch=1.5, roll=1.0)),
 )
 
