@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mld_pipelines.evaluation._traits import Traits
     from mld_pipelines.evaluation._verdicts import CodeVerdicts
 
-__all__ = ["UNIT_KINDS", "detection_code_rows", "detection_issue_rows", "error_type_name"]
+__all__ = ["UNIT_KINDS", "box_traits", "detection_code_rows", "detection_issue_rows", "error_type_name"]
 
 UNIT_KINDS = ("prediction", "object")
 """Kinds of units of a detector in the order of tables."""
@@ -116,7 +116,7 @@ def detection_code_rows(
             class_named("prediction", class_names).alias("predicted"),
             error_type_name(class_names).alias(ERROR_TYPE),
         )
-        traits = _traits(own.filter(pl.col("dataset_type") == decision_dataset), kind, class_names)
+        traits = box_traits(own.filter(pl.col("dataset_type") == decision_dataset), kind, class_names)
         rows = unit_code_rows(own, coding, traits, decision_dataset=decision_dataset, unit_kind=kind)
         parts.append(rows.with_columns(pl.lit(units["n_epoch"].first(), dtype=pl.Int64).alias("n_epoch")))
     return pl.concat(parts)
@@ -155,8 +155,14 @@ def _sentences(clues: BoxClues, class_names: Sequence[str]) -> list[str]:
     return said
 
 
-def _traits(units: pl.DataFrame, kind: str, class_names: Sequence[str]) -> Traits:
-    """Return what boxes can be compared by: place, size, points, score, class, error type, metadata, risk scores."""
+def box_traits(units: pl.DataFrame, kind: str, class_names: Sequence[str] = ()) -> Traits:
+    """Return what boxes can be compared by: place, size, points, score, class, error type, metadata, risk scores.
+
+    Args:
+        units: Rows of `evaluation/units` of one kind.
+        kind: `prediction` or `object`.
+        class_names: Names by class index.
+    """
     measures, choices = metadata_traits(units["metadata"])
     own = [
         Measure(name="range", group="range", values=floats(units["range_m"]), is_context=True, meanings=_FAR),
