@@ -14,6 +14,7 @@ import numpy as np
 
 from mld_pipelines.adapters import fingerprint, unwrap
 from mld_pipelines.adapters.detection3d import (
+    GuardedDecoder,
     Setting,
     Settings3D,
     agreed_class_names,
@@ -39,7 +40,7 @@ from mld_pipelines.capture import (
     settings_json,
     true_boxes,
 )
-from mld_pipelines.compute import resolve
+from mld_pipelines.compute import WorkerSpec
 from mld_pipelines.exceptions import ConfigurationError
 from mld_pipelines.records import Truths3D
 from mld_pipelines.tracing._frames import open_frames
@@ -205,7 +206,7 @@ class DetectionRowsWorker:
         name = _text(raw, "decoder")
         if name not in self._decoders:
             spec = json.loads(name)
-            self._decoders[name] = resolve(spec["target"])(**spec["params"])
+            self._decoders[name] = GuardedDecoder(WorkerSpec(spec["target"], spec["params"]))
         decode = self._decoders[name]
         frames: list[Frame3D] = []
         for one in unpack_frames(raw, n):

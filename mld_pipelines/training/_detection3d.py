@@ -9,6 +9,7 @@ import numpy as np
 
 from mld_pipelines.adapters import unwrap
 from mld_pipelines.adapters.detection3d import (
+    GuardedDecoder,
     agreed_class_names,
     frame_hashes,
     observe,
@@ -31,7 +32,6 @@ from mld_pipelines.capture import (
     settings_json,
     true_boxes,
 )
-from mld_pipelines.compute import resolve
 from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.records import normalise_input_ids
 from mld_pipelines.training._arguments import checked_dataset, checked_epoch, checked_uris
@@ -132,8 +132,7 @@ class Detection3DTracer(Tracer):
         super().__init__(model, identity, encoder, class_names=names, stream_id=stream_id)
         self.settings = settings
         self.adapter = adapter
-        spec = adapter.decoder()
-        self._decode = resolve(spec.target)(**spec.params)
+        self._decode = GuardedDecoder(adapter.decoder())
         self._facts: tuple[int, int | None, str | None] | None = None
         self._doubts = Doubts3D(lambda: f"{adapter.convention} ({adapter.family})")
 

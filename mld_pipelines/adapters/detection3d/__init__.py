@@ -19,6 +19,7 @@ from mld_pipelines.adapters.detection3d._contract import (
 )
 from mld_pipelines.adapters.detection3d._families import Family, families
 from mld_pipelines.adapters.detection3d._frame_hashes import frame_hashes
+from mld_pipelines.adapters.detection3d._guards import GuardedDecoder, collected
 from mld_pipelines.adapters.detection3d._observe import Observed3D, observe, tapping, to_arrays
 from mld_pipelines.adapters.detection3d._recognise import Recognised, identify, recognise
 from mld_pipelines.adapters.detection3d._settings import resolve_settings
@@ -30,6 +31,7 @@ __all__ = [
     "Decoder3D",
     "Family",
     "Frame3D",
+    "GuardedDecoder",
     "Observed3D",
     "Raw",
     "Recognised",
@@ -37,6 +39,7 @@ __all__ = [
     "Settings3D",
     "Tap",
     "agreed_class_names",
+    "collected",
     "families",
     "frame_hashes",
     "identify",

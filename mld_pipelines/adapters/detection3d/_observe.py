@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
+from mld_pipelines.adapters.detection3d._guards import collected
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -48,7 +50,7 @@ def observe(adapter: Adapter3D, inputs: Any) -> Observed3D:
     call = adapter.call(inputs)
     with tapping(adapter.taps()) as tapped:
         output = call.function(*call.args, **call.kwargs)
-    return Observed3D(output, adapter.collect(output, tapped, frames=call.frames), call.frames)
+    return Observed3D(output, collected(adapter, output, tapped, frames=call.frames), call.frames)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import numpy as np
 
 from mld_pipelines.adapters.detection3d._contract import Call, Setting, Settings3D
 from mld_pipelines.adapters.detection3d._families import Family
+from mld_pipelines.adapters.detection3d._guards import spared
 from mld_pipelines.adapters.detection3d._native import (
     detections,
     each_frame,
@@ -152,7 +153,7 @@ class OpenPCDetAdapter:
         batch = self._held.pop(get_ident(), {})
         found = _final(output)
         raw = ragged(found, frames=frames)
-        return {**raw, **self.proposals(batch, tapped, raw)}
+        return {**raw, **spared(self.family, lambda: self.proposals(batch, tapped, raw))}
 
     def proposals(
         self,

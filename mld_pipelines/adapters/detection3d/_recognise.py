@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,11 @@ if TYPE_CHECKING:
     from mld_pipelines.adapters.detection3d._contract import Adapter3D
 
 __all__ = ["Recognised", "identify", "recognise"]
+
+_log = logging.getLogger("mld_pipelines.adapters")
+
+_NOT_BUILT_LIKE_IT = (AttributeError, IndexError, KeyError, TypeError)
+_FEWER = "%s has the head of %s but is not built like one (%s): it is read as %s, detections without rows of the head."
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,15 +58,26 @@ def recognise(model: Any, architecture: str | None = None, *, convention: str | 
     """
     found = identify(model, architecture)
     try:
-        adapter = found.family.build(found.model, convention=convention)
-        _ = adapter.settings, adapter.taps(), adapter.decoder()
-    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        return _built(found.family, found.model, convention)
+    except _NOT_BUILT_LIKE_IT as error:
+        plain = next((one for one in families() if one.name == found.family.name.partition("-")[0]), None)
+        if architecture is None and plain is not None and plain is not found.family:
+            with suppress(*_NOT_BUILT_LIKE_IT):
+                adapter = _built(plain, found.model, convention)
+                _log.warning(_FEWER, type(found.model).__name__, found.family.name, error, plain.name)
+                return adapter
         raise UnrecognisedModelError(
             f"{type(found.model).__name__} was taken for {found.family.name} ({', '.join(found.evidence)}) but is not "
             f"built like one: {error}. Nothing was recorded. Seen: {'; '.join(portrait(found.model))}. Name another "
             "family with architecture=; 'structural' records any output with known keys.",
             evidence=(*found.evidence, *portrait(found.model)),
         ) from error
+
+
+def _built(family: Family, model: Any, convention: str | None) -> Adapter3D:
+    """Return an adapter that finds in the model what it reads there."""
+    adapter = family.build(model, convention=convention)
+    _ = adapter.settings, adapter.taps(), adapter.decoder()
     return adapter
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from mld_pipelines.adapters.detection3d import observe, recognise, to_arrays
+from mld_pipelines.adapters.detection3d import GuardedDecoder, _guards, observe, recognise, to_arrays
 from mld_pipelines.compute import resolve
 from tests.support import bev_stubs as bev
 from tests.support import det3d_stubs as det3d
@@ -276,3 +276,46 @@ def test_equal_scores_are_told_apart_by_their_boxes(case):
     again = resolve(spec.target)(**spec.params)(raw)[0]
     np.testing.assert_array_equal(again.candidate_index, frames[0].candidate_index[order])
     np.testing.assert_array_equal(again.features, frames[0].features[order])
+
+
+STRANGE = {
+    "nothing": lambda value: [],
+    "text": lambda value: ["head"],
+    "other keys": lambda value: [{f"x_{name}": one for name, one in _named(value)}],
+    "other shapes": lambda value: [_cut(value)],
+}
+"""What a fork's head may hand out instead of what its family does."""
+
+
+def _named(value):
+    return value.items() if isinstance(value, dict) else [("0", value)]
+
+
+def _cut(value):
+    if isinstance(value, dict):
+        return {name: _cut(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_cut(one) for one in value]
+    return value[..., :1] if hasattr(value, "dim") and value.dim() else value
+
+
+@pytest.mark.parametrize("how", STRANGE)
+def test_a_fork_whose_head_speaks_differently_loses_rows_and_no_detection(case, how, monkeypatch, caplog):
+    model, inputs = live(case), case.inputs(case.frames)
+    _, _, plain = seen(model, inputs)
+
+    def keep(self, module, args, output=None):
+        self.kept += STRANGE[how](args if self.of_input else output)
+
+    monkeypatch.setattr("mld_pipelines.adapters.detection3d._observe._Keeper.__call__", keep)
+    monkeypatch.setattr(_guards, "_told", set())
+    model = live(case)  # detectors with a memory begin anew
+    adapter = recognise(model)
+    with torch.no_grad():
+        observed = observe(adapter, inputs)
+    frames = GuardedDecoder(adapter.decoder())(to_arrays(observed.raw))
+    assert caplog.text.count("differs from what") <= 2
+    for frame, before in zip(frames, plain, strict=True):
+        np.testing.assert_array_equal(frame.boxes, before.boxes)
+        np.testing.assert_array_equal(frame.scores, before.scores)
+        np.testing.assert_array_equal(frame.labels, before.labels)

@@ -142,6 +142,19 @@ def test_an_architecture_that_does_not_fit_is_refused():
         recognise(stubs.CenterPoint(), "pointpillars")
 
 
+@pytest.mark.parametrize("kind", [stubs.CenterPoint, stubs.PETR, stubs.BEVFusion])
+def test_a_known_head_that_is_built_differently_is_read_as_detections_alone(kind, caplog):
+    model = kind()
+    head = getattr(model, "pts_bbox_head", None) or model.bbox_head
+    del head.bbox_coder
+    adapter = recognise(model)
+    assert adapter.family == "mmdet3d"
+    assert f"{kind.__name__} has the head of mmdet3d-" in caplog.text
+    assert "no attribute 'bbox_coder'" in caplog.text
+    with pytest.raises(UnrecognisedModelError, match="is not built like one"):
+        recognise(model, identify(model).family.name)
+
+
 DETECTIONS_ALONE = {"mmdet3d", "mmdet3d-anchor", "mit-bevfusion", "openpcdet", "openpcdet-anchor", "structural"}
 """Families that record what comes out where a head lacks what their decoding needs: nothing of the model is asked."""
 
