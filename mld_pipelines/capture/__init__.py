@@ -13,12 +13,13 @@ from mld_pipelines.capture._calls import (
     float_array,
     generated_request_ids,
 )
-from mld_pipelines.capture._columns import Columns, Lists, to_frame
+from mld_pipelines.capture._columns import Columns, Lists, from_frame, to_frame
 from mld_pipelines.capture._commit import Moved, commit_spool
 from mld_pipelines.capture._detections3d import (
     DetectionInferenceEncoder,
     DetectionTraceCall,
     DetectionTraceEncoder,
+    ScoreFrames,
     frame_columns,
     recorded,
     settings_json,
@@ -57,6 +58,7 @@ __all__ = [
     "Moved",
     "Overflow",
     "Recorder",
+    "ScoreFrames",
     "ScoreOutputs",
     "Segment",
     "Sink",
@@ -79,6 +81,7 @@ __all__ = [
     "encode",
     "float_array",
     "frame_columns",
+    "from_frame",
     "generated_request_ids",
     "host_copies",
     "is_described",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,7 +18,7 @@ from mld_pipelines.capture._doubts3d import Doubts3D
 from mld_pipelines.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from mld_pipelines.adapters.detection3d import Decoder3D, Frame3D, Setting, Settings3D
     from mld_pipelines.capture._calls import Groups, Identity, InferenceCall
@@ -28,12 +29,16 @@ __all__ = [
     "DetectionInferenceEncoder",
     "DetectionTraceCall",
     "DetectionTraceEncoder",
+    "ScoreFrames",
     "frame_columns",
     "recorded",
     "settings_json",
 ]
 
 _log = logging.getLogger("mld_pipelines.capture")
+
+ScoreFrames = Callable[["Columns", int], "Columns"]
+"""`score(columns, rows)` returns score columns of so many frames; none if it cannot score."""
 
 _MAX_SUPPRESSED = 300
 """Suppressed candidates kept per frame, the highest scores: 19 kB, as much again as a busy frame's own boxes."""
@@ -113,6 +118,7 @@ class DetectionInferenceEncoder:
         decode: Makes frames of the arrays of one call.
         settings: Thresholds as resolved.
         adapter: Tells family and convention, which some adapters know only after the first call.
+        score: Adds score columns; called with what will be stored.
     """
 
     def __init__(
@@ -123,6 +129,7 @@ class DetectionInferenceEncoder:
         decode: Decoder3D,
         settings: Settings3D,
         adapter: Callable[[], str],
+        score: ScoreFrames | None = None,
     ) -> None:
         self._constant = {**identity.columns, "settings": settings_json(settings), "result_name": result_name}
         self._adapter = adapter
@@ -130,6 +137,7 @@ class DetectionInferenceEncoder:
         self._settings = settings
         self._model_name = identity.model_name
         self._doubts = Doubts3D(adapter)
+        self._score = score
 
     def __call__(self, calls: Sequence[InferenceCall]) -> Groups:
         """Return one group per call: what is in a call's frames decides its columns."""
@@ -153,7 +161,8 @@ class DetectionInferenceEncoder:
             "fingerprint": call.context.fingerprint,
             **frame_columns(frames),
         }
-        return [call.rows], columns
+        scores = {} if self._score is None else self._score(columns, call.rows)
+        return [call.rows], columns | scores
 
 
 def recorded(frame: Frame3D, settings: Settings3D) -> Frame3D:

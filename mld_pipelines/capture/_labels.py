@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["class_labels"]
 
+_BOX_WIDTH = 7
+"""Values of a canonical 3D box."""
+
 
 def class_labels(labels: Any) -> NDArray[np.int64]:
     """Return labels of any integer form as (N,) int64 on the CPU.
@@ -23,6 +27,11 @@ def class_labels(labels: Any) -> NDArray[np.int64]:
     Raises:
         InvalidInputError: Labels are floats, booleans or more than one per input, or negative.
     """
+    if _are_boxes(labels):
+        raise InvalidInputError(
+            "labels are boxes, but only class indices can be given to an inference later: true boxes belong to a trace "
+            "(`ObjectDetection3DTracer`). Nothing was recorded."
+        )
     try:
         values = labels.detach().cpu().numpy() if hasattr(labels, "detach") else np.asarray(labels)
     except ValueError as error:  # lists of different lengths
@@ -42,3 +51,13 @@ def class_labels(labels: Any) -> NDArray[np.int64]:
             f"label {int(values.min())} is negative; class indices start at 0. Nothing was recorded."
         )
     return values.astype(np.int64)
+
+
+def _are_boxes(labels: Any) -> bool:
+    """Whether labels are what a detector's targets look like: mappings, or rows of 7 numbers."""
+    if isinstance(labels, Mapping):
+        return True
+    if isinstance(labels, Sequence) and not isinstance(labels, str):
+        return any(isinstance(one, Mapping) for one in labels)
+    shape = tuple(getattr(labels, "shape", ()))
+    return len(shape) > 1 and shape[-1] == _BOX_WIDTH

@@ -99,6 +99,7 @@ def _describe(value: Any, buffers: list[bytes]) -> dict[str, Any]:
             "kind": "lists",
             "values": _describe(value.values, buffers),
             "offsets": _describe(value.offsets, buffers),
+            **({} if value.absent is None else {"absent": _describe(value.absent, buffers)}),
         }
     if isinstance(value, bytes):
         buffers.append(value)
@@ -128,7 +129,8 @@ class _Cursor:
         if kind == "masked":
             return np.ma.MaskedArray(self.read(description["data"]), self.read(description["mask"]))
         if kind == "lists":
-            return Lists(self.read(description["values"]), self.read(description["offsets"]))
+            values, offsets = self.read(description["values"]), self.read(description["offsets"])
+            return Lists(values, offsets, self.read(description["absent"]) if "absent" in description else None)
         if kind == "array":
             dtype, shape = np.dtype(description["dtype"]), tuple(description["shape"])
             count = int(np.prod(shape))

@@ -10,7 +10,7 @@ from mld_pipelines.evaluation._epochs import EpochSpec, format_spec, parse_spec,
 from mld_pipelines.evaluation._evaluate import Progress, compute, evaluate, evaluate_again
 from mld_pipelines.evaluation._evidence import EVIDENCE_SCHEMA, reliability_bins, window_evidence
 from mld_pipelines.evaluation._filters import Filters, filter_expression, filtered
-from mld_pipelines.evaluation._frame_scores import FRAME_SCORE_COLUMNS, score_frames
+from mld_pipelines.evaluation._frame_scores import FRAME_INPUT_COLUMNS, FRAME_SCORE_COLUMNS, score_frames
 from mld_pipelines.evaluation._load import StoredResult, list_results, load_result, result_names
 from mld_pipelines.evaluation._order import excess_errors
 from mld_pipelines.evaluation._plan import EvaluationPlan, known_models, plan
@@ -39,6 +39,7 @@ __all__ = [
     "DETECTION_EXTRAS",
     "DETECTION_VIEW_COLUMNS",
     "EVIDENCE_SCHEMA",
+    "FRAME_INPUT_COLUMNS",
     "FRAME_SCORE_COLUMNS",
     "METRIC_COLUMNS",
     "METRIC_EXTRAS",

@@ -16,13 +16,16 @@ if TYPE_CHECKING:
 
     from mld_pipelines.diagnosis import DetectionScorer, ScoredFrames
 
-__all__ = ["FRAME_SCORE_COLUMNS", "score_frames"]
+__all__ = ["FRAME_INPUT_COLUMNS", "FRAME_SCORE_COLUMNS", "score_frames"]
 
 _OF_FRAME = ("error_proba", "error_code", "category", "is_aleatoric", "scored_by", "expected_errors", "expected_misses")
 _OF_BOXES = ("box_error_proba", "box_error_codes", "box_categories")
 _OF_MISSES = ("missed_boxes_3d", "missed_labels", "missed_proba", "missed_codes", "missed_categories")
 #: Columns of `landing/inferences` that scoring fills.
 FRAME_SCORE_COLUMNS = (*_OF_FRAME, *_OF_BOXES, *_OF_MISSES)
+
+#: Columns of `landing/inferences` that scoring reads.
+FRAME_INPUT_COLUMNS = ("request_id", "fingerprint", *BOX_COLUMNS)
 
 _SHAPE = ("_is_empty", "_class_space", "_class_scores", "_features")
 
@@ -34,7 +37,7 @@ def score_frames(rows: pl.DataFrame, scorer: DetectionScorer) -> pl.DataFrame:
     not depend on the frames beside it.
 
     Args:
-        rows: Rows of `landing/inferences` with their box columns, `fingerprint` and `request_id`; any number.
+        rows: Rows of `landing/inferences` with `FRAME_INPUT_COLUMNS`; any number.
         scorer: The scorer of the result.
 
     Raises:
@@ -71,12 +74,14 @@ def _fits(part: pl.DataFrame, scorer: DetectionScorer) -> bool:
 
 def _scored(part: pl.DataFrame, scorer: DetectionScorer) -> pl.DataFrame:
     boxes = frame_boxes(part)
+    width = scorer.estimator.feature_dim
+    has_none = width > 0 and not len(boxes.recorded)  # no box, no feature: still one of the estimator's kind
     scored = scorer.score(
         boxes.recorded,
         boxes.suppressed,
         class_scores=boxes.class_scores,
         class_space=boxes.class_space,
-        features=boxes.features,
+        features=np.empty((0, width), np.float32) if has_none else boxes.features,
         keys=[f"{PRODUCTION}/{request}" for request in part["request_id"]],
     )
     return part.select("_row").with_columns(_series(scored, scorer))

@@ -9,13 +9,21 @@ import weakref
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from mld_pipelines.adapters.detection3d import frame_hashes, recognise, resolve_settings, tapping
+from mld_pipelines.adapters.detection3d import (
+    GuardedDecoder,
+    collected,
+    frame_hashes,
+    recognise,
+    resolve_settings,
+    tapping,
+)
 from mld_pipelines.capture import DetectionInferenceEncoder, Identity, Recorder, generated_request_ids, open_sink
-from mld_pipelines.compute import resolve
-from mld_pipelines.exceptions import StorageError
+from mld_pipelines.exceptions import InvalidInputError, StorageError
 from mld_pipelines.monitoring._call import combined, frozen, rows_of, stated_time
 from mld_pipelines.monitoring._detection3d_background import Detection3DBackground
+from mld_pipelines.monitoring._frame_scoring import FrameScoring
 from mld_pipelines.monitoring._logger import Logger
+from mld_pipelines.monitoring._result_settings import traced_settings
 from mld_pipelines.records import model_key, normalise_input_ids
 
 if TYPE_CHECKING:
@@ -51,15 +59,16 @@ def ObjectDetection3DLogger(  # noqa: N802, PLR0917 - name and order of the orig
         model: The detector, see `ObjectDetection3DTracer`.
         model_name: Model identifier, the same as at the tracer.
         version_name: Version identifier.
-        result_name: Result the inferences belong to; recorded with every row.
+        result_name: Result whose estimator scores the frames; without it only basic metrics are logged. The thresholds
+            it was traced with take the place of those that are not given.
         score_thresh: Lowest score recorded.
         iou_thresh: BEV IoU of the model's own suppression; recorded, never applied.
         max_detections_per_frame: Most boxes recorded per frame, by score.
         pc_range: [x_min, y_min, z_min, x_max, y_max, z_max], metres; required where the model does not tell.
         architecture: Name of a family or architecture where looking is not enough.
         box_convention: Convention of the boxes the model returns.
-        **options: `overflow`, `max_buffer_bytes`, `hash_inputs`, `clock`, `stream_id` and `metadata`, as at
-            `ClassificationLogger`.
+        **options: `overflow`, `max_buffer_bytes`, `hash_inputs`, `clock`, `accept_fingerprint`, `stream_id` and
+            `metadata`, as at `ClassificationLogger`.
 
     Raises:
         UnrecognisedModelError: No family accepts the model, or several do.
@@ -73,7 +82,8 @@ def ObjectDetection3DLogger(  # noqa: N802, PLR0917 - name and order of the orig
         "max_detections_per_frame": max_detections_per_frame,
         "pc_range": pc_range,
     }
-    settings = resolve_settings(adapter.settings, family=adapter.family, arguments=arguments)
+    traced = traced_settings(open_sink(), result_name, of_model=adapter.settings)
+    settings = resolve_settings(adapter.settings, family=adapter.family, arguments=arguments, of_result=traced)
     return Detection3DLogger(
         model, model_name, version_name, result_name, adapter=adapter, settings=settings, **options
     )
@@ -89,13 +99,14 @@ class Detection3DLogger(Logger):
         model: The detector.
         model_name: Model identifier.
         version_name: Version identifier.
-        result_name: Result the inferences belong to.
+        result_name: Result whose estimator scores the frames; without it only basic metrics are logged.
         adapter: Knows the family of the detector.
         settings: Thresholds as resolved.
         overflow: What happens when the buffer is full: `drop_oldest`, `sample` (thin out) or `block` (wait).
         max_buffer_bytes: Bound of the buffer.
         hash_inputs: Record `input_hash`, computed on the caller's thread.
         clock: Returns the time of an event (datetime or seconds since 1970), to replay history.
+        accept_fingerprint: Score although the weights differ from the evaluated ones.
         stream_id: Name of this stream if it may be sent again; use `overflow="block"` with it.
         metadata: Scalars by name for every inference; the call's own come on top.
     """
@@ -113,6 +124,7 @@ class Detection3DLogger(Logger):
         max_buffer_bytes: int = _MAX_BUFFER_BYTES,
         hash_inputs: bool = False,
         clock: Callable[[], datetime | float] | None = None,
+        accept_fingerprint: bool = False,
         stream_id: str | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
@@ -128,18 +140,21 @@ class Detection3DLogger(Logger):
         self._last = threading.local()
         self._next_number = itertools.count().__next__
         identity = Identity(model_name, version_name, "od3d")
-        spec = adapter.decoder()
+        sink = open_sink()
+        accepts = accept_fingerprint
+        score = None if result_name is None else FrameScoring(sink, result_name, accept_fingerprint=accepts)
         encoder = DetectionInferenceEncoder(
             identity,
             result_name=result_name,
-            decode=resolve(spec.target)(**spec.params),
+            decode=GuardedDecoder(adapter.decoder()),
             settings=settings,
             adapter=lambda: f"{adapter.family} {adapter.convention}",
+            score=score,
         )
         self._background = Detection3DBackground(identity, model, encoder)
         self._recorder = self._background.recorder = Recorder(
             "landing/inferences",
-            open_sink(),
+            sink,
             encode=self._background.encode,
             overflow=overflow,
             max_buffer_bytes=max_buffer_bytes,
@@ -153,8 +168,7 @@ class Detection3DLogger(Logger):
         Args:
             *args: One input, as at the tracer: a (N, 4+) point tensor (one frame), a list of them, or the dict of the
                 code base. With further arguments the model is called as it stands: `model(*args, **kwargs)`.
-            request_ids: One int or string per frame, to join labels later; generated if absent, see
-                `last_request_ids`.
+            request_ids: One int or string per frame, to find it again; generated if absent, see `last_request_ids`.
             metadata: Scalars per frame by name.
             **kwargs: Passed on to the model.
         """
@@ -188,7 +202,7 @@ class Detection3DLogger(Logger):
     ) -> None:
         """Clone and append; a call that cannot be logged is counted and never reaches the caller."""
         try:
-            raw = self.adapter.collect(output, tapped, frames=call.frames)
+            raw = collected(self.adapter, output, tapped, frames=call.frames)
             size = sum(tensor.numel() * tensor.element_size() for tensor in raw.values())
             device = next((str(tensor.device) for tensor in raw.values()), None)
             number = self._next_number()
@@ -209,7 +223,7 @@ class Detection3DLogger(Logger):
 
     @property
     def last_request_ids(self) -> list[str]:
-        """Request ids of the last call of this thread, to join labels later; empty before the first."""
+        """Request ids of the last call of this thread, to find its frames again; empty before the first."""
         last = getattr(self._last, "said", None)
         if last is None:
             return []
@@ -218,4 +232,16 @@ class Detection3DLogger(Logger):
             generated_request_ids(context.stream_id, number, rows)
             if given is None
             else normalise_input_ids(given, rows)
+        )
+
+    def log_labels(self, *_: Any, **__: Any) -> None:
+        """Refuse labels: true boxes cannot be given to a logged frame later.
+
+        Raises:
+            InvalidInputError: Always.
+        """
+        raise InvalidInputError(
+            "labels of a detector's frames cannot be logged later: `log_labels` takes one class index per inference, "
+            "true boxes have no place there. Nothing was recorded. Trace the frames with their boxes by "
+            "`ObjectDetection3DTracer` and evaluate again."
         )

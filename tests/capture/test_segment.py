@@ -10,10 +10,22 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
-from mld_pipelines.capture import CorruptSegmentError, Lists, Segment, decode, encode, metadata_rows, to_frame
+from mld_pipelines.capture import (
+    CorruptSegmentError,
+    Lists,
+    Segment,
+    decode,
+    encode,
+    from_frame,
+    metadata_rows,
+    to_frame,
+)
 from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.tables import LANDING_INFERENCES, LANDING_TRACES, TIMESTAMP
+
+SCORED = ("box_error_proba", "box_error_codes", "missed_labels", "expected_errors", "error_code", "is_aleatoric")
 
 
 def columns():
@@ -76,6 +88,25 @@ def test_lists_of_any_length_survive_spool_and_frame():
     assert frame["labels"].to_list() == [[3, 1], [], [0]]
     assert frame["scores"].to_list() == [[0.5, 0.25], [], [1.0]]
     assert frame["velocities"].null_count() == 3
+
+
+def test_lists_with_gaps_strings_and_absent_rows_survive_spool_and_frame():
+    frame = pl.DataFrame(
+        {
+            "box_error_proba": [[0.25, None], [], None],
+            "box_error_codes": [["P001", None], [], None],
+            "missed_labels": [[1], [2, 0], [3]],
+            "expected_errors": [0.25, None, 1.5],
+            "error_code": ["P001", None, "UNSEEN"],
+            "is_aleatoric": [True, None, False],
+        },
+        schema={name: LANDING_INFERENCES.column(name).data_type for name in SCORED},
+    )
+    sent = Segment("landing/inferences", "s", 0, 2, 3, False, from_frame(frame))
+    assert_frame_equal(to_frame(LANDING_INFERENCES, 3, decode(encode(sent)).columns, only=SCORED), frame)
+    none = to_frame(LANDING_INFERENCES, 2, {}, only=SCORED)
+    assert none.schema == frame.schema
+    assert none.null_count().row(0) == (2,) * len(SCORED)
 
 
 @given(st.data())
