@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks._catalogue import BENCHMARKS
 from benchmarks._machine import settle
-from benchmarks._page import PAGE, is_judged, replace_table
+from benchmarks._page import DATA, PAGE, is_judged, replace_table
 
 if TYPE_CHECKING:
     from benchmarks._report import Report
@@ -76,6 +76,10 @@ def _keep(name: str, report: Report) -> None:
     page = PAGE.read_text(encoding="utf-8")
     if report.has_verdict or not is_judged(page, name):
         PAGE.write_text(replace_table(page, name, report.markdown()), encoding="utf-8")
+        if report.terms:
+            terms = {term: float(f"{value:.6g}") for term, value in report.terms.items()}
+            document = {**terms, "is_judged": report.has_verdict}
+            (DATA / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     else:
         print(f"{name}: the machine was too busy; the table in {PAGE.name} stays", file=sys.stderr)
 

@@ -15,4 +15,5 @@ BENCHMARKS: dict[str, str] = {
     "detection": "benchmarks.detection_metrics",
     "geometry": "benchmarks.geometry",
     "geometry_errors": "benchmarks.geometry_errors",
+    "throughput": "benchmarks.throughput",
 }

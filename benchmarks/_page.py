@@ -1,13 +1,14 @@
-"""The tables kept in `docs/performance.md`, each between two markers that nobody edits."""
+"""The tables kept in `docs/performance.md`, each between two markers that nobody edits, and numbers in `docs/data/`."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-__all__ = ["PAGE", "is_judged", "replace_table"]
+__all__ = ["DATA", "PAGE", "is_judged", "replace_table"]
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
+DATA = PAGE.parent / "data"
 
 
 def replace_table(page: str, name: str, table: str) -> str:

@@ -50,6 +50,7 @@ class Report:
         notes: What a reader has to know, one sentence each.
         is_quick: Sizes of a smoke run: the numbers mean nothing.
         machine: Where it ran; set by the runner.
+        terms: Measured numbers by name that pages reckon with; kept as `docs/data/NAME.json`.
     """
 
     title: str
@@ -59,6 +60,7 @@ class Report:
     notes: list[str] = field(default_factory=list)
     is_quick: bool = False
     machine: Machine | None = None
+    terms: dict[str, float] = field(default_factory=dict)
 
     def add(self, *cells: str) -> None:
         """Add a row."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from docs.capacity import capacity_table, load_terms, terms_block
 from docs.pictures import PEERS, SITUATIONS
 
 if TYPE_CHECKING:
@@ -40,11 +41,11 @@ _FORMS: dict[str, Callable[[float], str]] = {
 
 
 def load() -> dict[str, Any]:
-    """Return what is stored: the run on digits, and the benchmark of the estimate as far as it has been measured."""
+    """Return what is stored: the run on digits, the terms of throughput, and the benchmark of the estimate so far."""
     digits = json.loads(DIGITS.read_text(encoding="utf-8"))
     missed = [one for one in digits["limits"].values() if not one["low"] <= one["true"] <= one["high"]]
     measured = json.loads(BENCHMARK.read_text(encoding="utf-8")) if BENCHMARK.exists() else {}
-    return {"digits": digits | {"fooled": len(missed)}, "bench": summary(measured)}
+    return {"digits": digits | {"fooled": len(missed)}, "bench": summary(measured), "throughput": load_terms()}
 
 
 def fill(page: str, data: Data) -> str:
@@ -207,4 +208,6 @@ _TABLES: dict[str, Callable[[Data], str]] = {
     "codes": _codes,
     "peers": _peers,
     "families": _families,
+    "throughput_terms": terms_block,
+    "capacity": capacity_table,
 }

@@ -24,9 +24,12 @@ class PoolResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     size: int | None = Field(default=None, description="Workers; empty takes what Ray has free.")
     num_cpus: float = Field(default=1.0, description="CPUs that one worker holds for its whole life.")
     num_gpus: float = Field(default=0.0, description="GPU share one worker holds: 0.5 puts two on a card.")
-    max_attempts: int = Field(default=3, description="Times a batch may fail before it is quarantined.")
+    post_size: int | None = Field(
+        default=None, description="Workers that make rows of a 3D detector's outputs, on CPUs alone; empty: as `size`."
+    )
+    post_cpus: float = Field(default=1.0, description="CPUs that one of these holds.")
+    max_attempts: int = Field(default=3, description="Times an input may fail before it is quarantined.")
     batch_timeout_s: float = Field(default=600.0, description="Seconds one batch may take before its worker is killed.")
-
     start_timeout_s: float = Field(default=120.0, description="Seconds until the first worker must be ready.")
     working_dir: str | None = Field(
         default=None,
@@ -42,6 +45,8 @@ class PoolResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             size=self.size,
             num_cpus=self.num_cpus,
             num_gpus=self.num_gpus,
+            post_size=self.post_size,
+            post_cpus=self.post_cpus,
             max_attempts=self.max_attempts,
             batch_timeout_s=self.batch_timeout_s,
             start_timeout_s=self.start_timeout_s,

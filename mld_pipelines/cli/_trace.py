@@ -49,6 +49,9 @@ def run(
     ] = "auto",
     workers: Annotated[int | None, typer.Option(help="Number of workers; default: by the machine.")] = None,
     gpus: Annotated[float, typer.Option(help="Share of a GPU per worker.")] = 0.0,
+    post_workers: Annotated[
+        int | None, typer.Option(help="Workers that make rows of a 3D detector's outputs; default: as --workers.")
+    ] = None,
     working_dir: Annotated[
         str | None, typer.Option(help="Folder with your code to copy to a cluster; default: it is there already.")
     ] = None,
@@ -68,7 +71,7 @@ def run(
         dataset_type=dataset_type,
         n_epoch=n_epoch,
         batch_size=batch_size,
-        pool=PoolPolicy(backend=backend, size=workers, num_gpus=gpus, working_dir=working_dir),
+        pool=PoolPolicy(backend=backend, size=workers, num_gpus=gpus, post_size=post_workers, working_dir=working_dir),
         progress=not as_json and sys.stderr.isatty(),
         seed=seed,
         run_key=run_key,

@@ -76,6 +76,9 @@ class PoolPolicy:
         size: Workers; None takes what Ray has free. Never more than what is free.
         num_cpus: CPUs one worker holds for its whole life.
         num_gpus: GPU share one worker holds: 0.5 puts two workers on a card.
+        post_size: Workers of the step behind the model, where a run has one (3D detectors: it makes rows of raw
+            outputs, on CPUs alone); None: `size`.
+        post_cpus: CPUs one of these holds.
         max_attempts: Times a batch may fail before it is given up.
         in_flight_per_actor: Batches submitted ahead to each worker; bounds memory.
         start_timeout_s: Seconds until the first worker must be ready.
@@ -89,6 +92,8 @@ class PoolPolicy:
     size: int | None = None
     num_cpus: float = 1.0
     num_gpus: float = 0.0
+    post_size: int | None = None
+    post_cpus: float = 1.0
     max_attempts: int = 3
     in_flight_per_actor: int = 2
     start_timeout_s: float = 120.0
@@ -110,6 +115,7 @@ class PoolPolicy:
         if self.working_dir is not None and not Path(self.working_dir).is_dir():
             raise ConfigurationError(f"working_dir {self.working_dir!r} is no folder here; nothing was run.")
         _check_share(self.size, self.num_cpus, self.num_gpus)
+        _check_share(self.post_size, self.post_cpus, 0.0, names=("post_size", "post_cpus", ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +143,19 @@ class StageSpec:
         _check_share(self.size, self.num_cpus, self.num_gpus)
 
 
-def _check_share(size: int | None, num_cpus: float, num_gpus: float) -> None:
+def _check_share(
+    size: int | None,
+    num_cpus: float,
+    num_gpus: float,
+    *,
+    names: tuple[str, str, str] = ("size", "num_cpus", "num_gpus"),
+) -> None:
     if size is not None and size < 1:
-        raise ConfigurationError(f"size is {size!r}; give at least 1 worker, or None for all that fit.")
+        raise ConfigurationError(f"{names[0]} is {size!r}; give at least 1 worker, or None for all that fit.")
     if not (math.isfinite(num_cpus) and num_cpus > 0):
-        raise ConfigurationError(f"num_cpus is {num_cpus!r}; it must be a positive number.")
+        raise ConfigurationError(f"{names[1]} is {num_cpus!r}; it must be a positive number.")
     if not (math.isfinite(num_gpus) and num_gpus >= 0):
-        raise ConfigurationError(f"num_gpus is {num_gpus!r}; it must be 0 or a positive share.")
+        raise ConfigurationError(f"{names[2]} is {num_gpus!r}; it must be 0 or a positive share.")
 
 
 @dataclass(frozen=True, slots=True)

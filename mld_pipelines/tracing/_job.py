@@ -93,9 +93,10 @@ class TraceJob:
             "n_epoch": self.n_epoch,
         }
         forward = WorkerSpec(_FORWARD, self._built(policy))
+        size = policy.size if policy.post_size is None else policy.post_size
         return (
             StageSpec("forward", forward, size=policy.size, num_cpus=policy.num_cpus, num_gpus=policy.num_gpus),
-            StageSpec("rows", WorkerSpec(_ROWS, rows), size=policy.size, num_cpus=policy.num_cpus),
+            StageSpec("rows", WorkerSpec(_ROWS, rows), size=size, num_cpus=policy.post_cpus),
         )
 
     def _built(self, policy: PoolPolicy) -> dict[str, Any]:

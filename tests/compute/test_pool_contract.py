@@ -159,6 +159,8 @@ def test_params_must_be_json_values():
         {"batch_timeout_s": float("inf")},
         {"num_gpus": -1.0},
         {"num_cpus": 0.0},
+        {"post_size": 0},
+        {"post_cpus": -1.0},
         {"working_dir": "no/such/folder"},
     ],
 )
