@@ -9,6 +9,7 @@ import numpy as np
 
 from mld_pipelines.diagnosis._bank import hash_keys
 from mld_pipelines.diagnosis._detected_frames import prediction_features
+from mld_pipelines.diagnosis._monolr import MIN_SPREAD
 from mld_pipelines.diagnosis._neighbours import (
     LOG_OFFSET,
     NEAR,
@@ -16,7 +17,6 @@ from mld_pipelines.diagnosis._neighbours import (
     _by_row,
     _Screen,
     _squared_distances,
-    unit_length,
 )
 from mld_pipelines.diagnosis._projection import Projection, fit_projection
 from mld_pipelines.exceptions import InvalidInputError
@@ -80,9 +80,9 @@ def select_detection_bank(
     limit: int = DETECTION_BANK_LIMIT,
     seed: int = 0,
 ) -> DetectionBank:
-    """Draw a bank from kept predictions: of each class in turn the one with the next seeded hash of frame and position.
+    """Draw a bank from kept predictions: of right and wrong ones of each class in turn the next by a seeded hash.
 
-    So every class has neighbours; what is left of rare ones goes to the others.
+    So rare classes and rare errors have neighbours, too; what they leave goes to the others.
 
     Args:
         frames: Of the training set if it was traced, otherwise the reference itself.
@@ -98,21 +98,23 @@ def select_detection_bank(
     place = np.arange(len(frames)) - frames.kept.offsets[frame]
     names = [f"{keys[at]}/{row}" for at, row in zip(frame.tolist(), place.tolist(), strict=True)]
     rows = np.argsort(hash_keys(names, seed=seed), kind="stable")
-    rows = rows[np.argsort(_rank_in_class(frames.kept.labels[rows]), kind="stable")][:limit]
+    wrong = np.asarray(is_error, dtype=np.bool_)
+    kinds = 2 * frames.kept.labels[rows] + wrong[rows]
+    rows = rows[np.argsort(_rank_in_kind(kinds), kind="stable")][:limit]
     return DetectionBank(
         features=prediction_features(frames)[rows],
         labels=frames.kept.labels[rows],
-        is_error=np.asarray(is_error, dtype=np.bool_)[rows],
+        is_error=wrong[rows],
         keys=[keys[at] for at in frame[rows].tolist()],
     )
 
 
-def _rank_in_class(labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many of the same class come before each, (N,)."""
-    order = np.argsort(labels, kind="stable")
-    counts = np.bincount(labels)
-    ranks = np.empty(len(labels), np.int64)
-    ranks[order] = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
+def _rank_in_kind(kinds: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many of the same kind come before each, (N,)."""
+    order = np.argsort(kinds, kind="stable")
+    counts = np.bincount(kinds)
+    ranks = np.empty(len(kinds), np.int64)
+    ranks[order] = np.arange(len(kinds)) - np.repeat(np.cumsum(counts) - counts, counts)
     return ranks
 
 
@@ -138,7 +140,7 @@ class DetectionNeighbours:
     """Exact search among the predictions of a bank.
 
     Attributes:
-        projection: Map of the feature to at most 32 columns.
+        projection: Map of the feature to a direction in at most 32 columns.
         is_context: Whether the feature is the context of the box, for lack of one of the detector.
         n_classes: Classes of the model.
         vectors: (B, w) float32, what is compared.
@@ -164,7 +166,7 @@ class DetectionNeighbours:
     @classmethod
     def fit(cls, bank: DetectionBank, *, n_classes: int, is_context: bool, seed: int) -> Self:
         """Index a bank of at least two predictions."""
-        projection = fit_projection(bank.features, limit=FEATURE_LIMIT, seed=seed)
+        projection = _fit_projection(bank.features, is_context=is_context, seed=seed)
         labels = np.asarray(bank.labels, dtype=np.int64)
         vectors = _embed(projection, bank.features, labels, n_classes=n_classes, is_context=is_context)
         return cls(
@@ -239,6 +241,16 @@ class DetectionNeighbours:
         )
 
 
+def _fit_projection(features: NDArray[np.float32], *, is_context: bool, seed: int) -> Projection:
+    """Standardised columns of a narrow feature, principal axes of a wide one, a context as it is."""
+    width = features.shape[1]
+    if is_context or width > FEATURE_LIMIT:
+        return fit_projection(features, limit=width if is_context else FEATURE_LIMIT, seed=seed)
+    spread = features.std(axis=0, dtype=np.float64)
+    scale = np.where(spread > MIN_SPREAD, 1.0 / np.maximum(spread, MIN_SPREAD), 0.0)
+    return Projection(feature_dim=width, mean=features.mean(axis=0, dtype=np.float64), components=np.diag(scale))
+
+
 def _embed(
     projection: Projection,
     features: NDArray[np.float32],
@@ -247,8 +259,9 @@ def _embed(
     n_classes: int,
     is_context: bool,
 ) -> NDArray[np.float64]:
-    """What neighbours are compared in: the direction of a feature, or context and class."""
+    """What neighbours are compared in: the direction of a standardised feature, or context and class."""
     if is_context:
         is_class = (labels[:, None] == np.arange(n_classes)).astype(np.float64)
         return np.concatenate([features.astype(np.float64), CLASS_WEIGHT * is_class], axis=1)
-    return unit_length(projection.embed(features))
+    embedded: NDArray[np.float64] = projection.embed(features)
+    return embedded

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["DetectionMaterial", "choose_miss_mode", "choose_mode", "mistaken_objects"]
 
-#: AUROC by which MonoLR must beat the score out of fold before it is shown (docs/method.md#detection).
-REQUIRED_GAIN = 0.02
+#: AUROC by which MonoLR must beat the score out of fold before it is shown, or this share of what the score leaves to
+#: 1, if that is less: above 0.92, 0.02 are more than a quarter of all remaining mistakes (docs/method.md#detection).
+REQUIRED_GAIN, REQUIRED_SHARE = 0.02, 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -59,8 +60,10 @@ def choose_mode(material: DetectionMaterial) -> tuple[str, tuple[str, ...], dict
         return "platt", (_badges.ONLY_CONFIDENCE,), apart
     if min(errors.sum(), (~errors).sum()) < MIN_FOR_COMPARISON or not apart:
         return "platt", (_badges.FEW_ERRORS,), apart
-    gain = (roc_auc(fits["monotone"].error_proba, errors) or 0.0) - (roc_auc(material.scores[:, 0], errors) or 0.0)
-    if gain < REQUIRED_GAIN or apart["monotone"] >= apart["mean_score"]:
+    score = roc_auc(material.scores[:, 0], errors) or 0.0
+    gain = (roc_auc(fits["monotone"].error_proba, errors) or 0.0) - score
+    is_nearer = apart["monotone"] < apart["mean_score"] and apart["monotone"] <= apart["platt"]
+    if gain < min(REQUIRED_GAIN, REQUIRED_SHARE * (1.0 - score)) or not is_nearer:
         return "platt", (_badges.CONFIDENCE_IS_BETTER,), apart
     return "monotone", (), apart
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mld_pipelines.diagnosis._detected_frames import DetectedFrames
-    from mld_pipelines.diagnosis._detection_misses import ExpectedMisses
+    from mld_pipelines.diagnosis._detection_misses import Clusters, ExpectedMisses
 
 __all__ = ["DetectionEstimator"]
 
@@ -80,7 +80,12 @@ class DetectionEstimator:
         return self.scorer.feature_dim
 
     def risk_scores(
-        self, frames: DetectedFrames, *, codes: NDArray[np.int64] | None = None, keys: Sequence[str] | None = None
+        self,
+        frames: DetectedFrames,
+        *,
+        codes: NDArray[np.int64] | None = None,
+        keys: Sequence[str] | None = None,
+        clusters: Clusters | None = None,
     ) -> NDArray[np.float64]:
         """The risk scores of kept boxes, (N, S) in the order of `DETECTION_SCORE_NAMES`; NaN where undefined.
 
@@ -88,6 +93,7 @@ class DetectionEstimator:
             frames: The frames.
             codes: (N,) code index, −1 for UNSEEN; required if the estimator was fitted with codes.
             keys: Content key of each frame, so that boxes of the bank's own frames are no neighbours.
+            clusters: What `clusters` gives, where it is known already.
 
         Raises:
             InvalidInputError: Codes, class scores, features or keys do not fit.
@@ -101,6 +107,8 @@ class DetectionEstimator:
         with one_thread_if_free():
             return self.scorer.score(
                 frames,
+                (clusters or self.clusters(frames)).peaks,
+                match_distance=self.match_distance,
                 hashes=None if keys is None else hash_keys(keys),
                 class_scores=self.class_rates.scores(frames.kept.labels),
                 code_scores=None if self.code_rates is None or codes is None else self.code_rates.scores(codes),
@@ -110,10 +118,25 @@ class DetectionEstimator:
         """P(the box is no true positive) from the output of `risk_scores`, (N,) float64."""
         return self.model.probability(scores)
 
-    def expected_misses(self, frames: DetectedFrames) -> ExpectedMisses:
-        """What was probably missed in each frame."""
-        clusters = find_clusters(frames, match_distance=self.match_distance)
-        scores = miss_scores(clusters, thresholds=self.thresholds, norms=self.scorer.norms)
+    def clusters(self, frames: DetectedFrames) -> Clusters:
+        """Clusters of the candidates on no kept box."""
+        return find_clusters(frames, match_distance=self.match_distance)
+
+    def expected_misses(self, frames: DetectedFrames, *, clusters: Clusters | None = None) -> ExpectedMisses:
+        """What was probably missed in each frame.
+
+        Args:
+            frames: The frames.
+            clusters: What `clusters` gives, where it is known already.
+        """
+        clusters = clusters or self.clusters(frames)
+        scores = miss_scores(
+            frames,
+            clusters,
+            thresholds=self.thresholds,
+            norms=self.scorer.norms,
+            match_distance=self.match_distance,
+        )
         return self.misses.expect(clusters, scores)
 
     def reasons(self, scores: NDArray[np.float64], *, limit: int = 3) -> list[tuple[Reason, ...]]:

@@ -20,7 +20,7 @@ from mld_pipelines.diagnosis._detection_choice import (
 from mld_pipelines.diagnosis._detection_compare import MIN_FRAMES_TO_COMPARE, FrameSums, WindowErrors, draw_windows
 from mld_pipelines.diagnosis._detection_estimator import DetectionEstimator
 from mld_pipelines.diagnosis._detection_miss_fit import MissFit, fit_by_frame, fit_misses, score_as_chance
-from mld_pipelines.diagnosis._detection_misses import MISS_SCORE_NAMES
+from mld_pipelines.diagnosis._detection_misses import MISS_SCORE_NAMES, find_clusters
 from mld_pipelines.diagnosis._detection_reference import DetectionReference, fit_rates
 from mld_pipelines.diagnosis._detection_scores import DETECTION_SCORE_NAMES, BoxNorms, DetectionRiskScorer
 from mld_pipelines.diagnosis._detection_window import (
@@ -123,8 +123,11 @@ def fit_detection_estimator(
         groups = reference.box_groups
         classes = fit_rates(frames.kept.labels, reference.is_error, groups, n_cells=n_classes)
         coded = None if codes is None else fit_rates(np.asarray(codes), reference.is_error, groups, n_cells=n_codes)
+        clusters = find_clusters(frames, match_distance=match_distance)
         scores = scorer.score(
             frames,
+            clusters.peaks,
+            match_distance=match_distance,
             hashes=hash_keys(keys),
             class_scores=classes[1],
             code_scores=None if coded is None else coded[1],
@@ -135,7 +138,7 @@ def fit_detection_estimator(
             scorer=scorer,
             scores=scores,
             fits=_fit_modes(scores, reference, is_prior=bool(prior_badges)),
-            misses=fit_misses(reference, thresholds=limits, norms=norms, match_distance=match_distance),
+            misses=fit_misses(reference, clusters, thresholds=limits, norms=norms, match_distance=match_distance),
             class_rates=classes[0],
             code_rates=None if coded is None else coded[0],
             match_distance=match_distance,

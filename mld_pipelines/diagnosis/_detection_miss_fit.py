@@ -13,7 +13,6 @@ from mld_pipelines.diagnosis._detection_misses import (
     ExpectedMisses,
     MissEstimator,
     claimed_truths,
-    find_clusters,
     miss_scores,
 )
 from mld_pipelines.diagnosis._detection_reference import fit_rates
@@ -75,24 +74,29 @@ class MissFit:
 
 
 def fit_misses(
-    reference: DetectionReference, *, thresholds: NDArray[np.float64], norms: BoxNorms, match_distance: float
+    reference: DetectionReference,
+    clusters: Clusters,
+    *,
+    thresholds: NDArray[np.float64],
+    norms: BoxNorms,
+    match_distance: float,
 ) -> MissFit:
     """Fit every mode that the clusters of a reference allow.
 
     Args:
         reference: Labelled frames.
+        clusters: Of their candidates.
         thresholds: (C,) operating point.
         norms: Usual boxes by class.
         match_distance: Centre distance up to which a cluster is a missed object, metres.
     """
     truths = reference.truths
-    clusters = find_clusters(reference.frames, match_distance=match_distance)
     peaks = clusters.peaks
     target = claimed_truths(peaks, truths, reference.is_missed, match_distance=match_distance)
     is_real = target >= 0
     groups = reference.groups[peaks.frame_index]
     rates, own = fit_rates(peaks.labels, is_real, groups, n_cells=len(thresholds))
-    scores = miss_scores(clusters, thresholds=thresholds, norms=norms)
+    scores = miss_scores(reference.frames, clusters, thresholds=thresholds, norms=norms, match_distance=match_distance)
     scores[:, MISS_SCORE_NAMES.index("class")] = as_stored(own)
     hidden = reference.is_missed.copy()
     hidden[target[is_real]] = False

@@ -9,7 +9,7 @@ import numpy as np
 
 from mld_pipelines.diagnosis._detected_frames import sum_by_frame
 from mld_pipelines.diagnosis._detection_pairs import NearPairs, half_diagonals, near_pairs, overlaps, pairs_within
-from mld_pipelines.diagnosis._detection_scores import SAME_OBJECT, BoxNorms, box_gaps, logit
+from mld_pipelines.diagnosis._detection_scores import CLUTTER_REACH, SAME_OBJECT, BoxNorms, box_gaps, clutter, logit
 from mld_pipelines.diagnosis._monolr import ScoreModel
 from mld_pipelines.diagnosis._scores import as_stored
 
@@ -33,7 +33,8 @@ __all__ = [
 
 #: Columns of a cluster's scores, all "higher = more likely a real, missed object"; the confidence comes first.
 MISS_SCORE_NAMES = (
-    "score", "above", "merged", "merged_score", "merged_spread", "merged_class", "size", "aspect", "range", "class",
+    "score", "above", "merged", "merged_score", "merged_spread", "merged_class", "size", "aspect", "range", "frame",
+    "clutter", "class",
 )  # fmt: skip
 _CLASS = MISS_SCORE_NAMES.index("class")
 #: BEV IoU from which two candidates are one object (docs/method.md#detection).
@@ -110,7 +111,14 @@ def find_clusters(frames: DetectedFrames, *, match_distance: float) -> Clusters:
     return Clusters(peaks=free.take(peaks), members=free, owner=place[owner])
 
 
-def miss_scores(clusters: Clusters, *, thresholds: NDArray[np.float64], norms: BoxNorms) -> NDArray[np.float64]:
+def miss_scores(
+    frames: DetectedFrames,
+    clusters: Clusters,
+    *,
+    thresholds: NDArray[np.float64],
+    norms: BoxNorms,
+    match_distance: float,
+) -> NDArray[np.float64]:
     """The scores of each cluster, (Q, S) in the order of `MISS_SCORE_NAMES`; `class` is NaN until it is known."""
     peaks, members, owner = clusters.peaks, clusters.members, clusters.owner
     total = np.bincount(owner, minlength=len(peaks))
@@ -129,9 +137,17 @@ def miss_scores(clusters: Clusters, *, thresholds: NDArray[np.float64], norms: B
         -np.sqrt(gaps / count),
         count / total - 1.0,
         *(-z.T),
+        _confidence_of_frame(frames.kept)[peaks.frame_index],
+        peaks.scores - clutter(peaks, peaks, reach=CLUTTER_REACH * match_distance),  # all but itself
         np.full(len(peaks), np.nan),
     )
     return as_stored(np.column_stack(columns)) if len(peaks) else np.empty((0, len(MISS_SCORE_NAMES)))
+
+
+def _confidence_of_frame(kept: Detections3D) -> NDArray[np.float64]:
+    """Mean log-odds of the scores of each frame's kept boxes and one of score ½, (F,)."""
+    odds: NDArray[np.float64] = sum_by_frame(kept.frame_index, logit(kept.scores), frames=kept.frames)
+    return odds / (kept.counts + 1)
 
 
 def claimed_truths(

@@ -149,13 +149,14 @@ class DetectionScorer:
         )
         frames, is_finite = _without_nan(split)
         codes = self._codes_of_boxes(frames)
-        scores = self.estimator.risk_scores(frames, codes=codes[0], keys=keys)
+        clusters = self.estimator.clusters(frames)
+        scores = self.estimator.risk_scores(frames, codes=codes[0], keys=keys, clusters=clusters)
         proba = self.estimator.error_proba(scores).astype(np.float32)
         proba[~is_finite] = np.nan
         names: list[str | None] = [
             name if finite else None for name, finite in zip(codes[1], is_finite.tolist(), strict=True)
         ]
-        misses = _as_stored(self.estimator.expected_misses(frames))
+        misses = _as_stored(self.estimator.expected_misses(frames, clusters=clusters))
         return self._collect(recorded, _ScoredBoxes(frames, scores, proba, names), misses)
 
     def window_state(self, scored: ScoredFrames) -> DetectionWindowState:

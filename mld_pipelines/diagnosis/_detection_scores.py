@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from mld_pipelines.diagnosis._detected_frames import class_distribution, prediction_features
+from mld_pipelines.diagnosis._detected_frames import class_distribution, prediction_features, sum_by_frame
 from mld_pipelines.diagnosis._detection_bank import DetectionNeighbours
 from mld_pipelines.diagnosis._detection_pairs import half_diagonals, near_pairs, overlaps, pairs_within
 from mld_pipelines.diagnosis._scores import as_stored
@@ -27,6 +27,9 @@ __all__ = [
     "DETECTION_SCORE_NAMES",
     "BoxNorms",
     "DetectionRiskScorer",
+    "box_gaps",
+    "clutter",
+    "doubt_of_others",
     "logit",
 ]
 
@@ -44,7 +47,8 @@ DETECTION_SCORE_MEANINGS = {
     "size": "unusual size for its class",
     "aspect": "unusual shape for its class",
     "range": "at an unusual range for its class",
-    "far": "far away for its class",
+    "frame": "the other detections of the frame are doubtful",
+    "clutter": "doubtful candidates stand around it",
     "knn": "unlike any reference prediction",
     "dis": "reference predictions like it were wrong or of another class",
     "class": "of a class that is often wrong",
@@ -59,6 +63,11 @@ SAME_OBJECT = 0.5
 SCORE_FLOOR = 2.0**-24
 #: Boxes of a class that its own mean and spread of size and range need; below, those of all classes serve.
 MIN_FOR_NORMS = 10
+#: Squared relative gap of one candidate that every box is given, so that a box without any has no claim to agreement:
+#: rms 0.3 of the half diagonal, as usual among candidates with an IoU above 0.5.
+USUAL_GAP = 0.09
+#: Reach of clutter in match distances.
+CLUTTER_REACH = 3.0
 #: Least spreads of ln size, ln aspect and range (metres): a class of one single size is not a law.
 SPREAD_FLOORS = np.array([0.02, 0.02, 1.0])
 
@@ -162,7 +171,9 @@ class DetectionRiskScorer:
     def score(
         self,
         frames: DetectedFrames,
+        clusters: Detections3D,
         *,
+        match_distance: float,
         hashes: NDArray[np.int64] | None = None,
         class_scores: NDArray[np.float64] | None = None,
         code_scores: NDArray[np.float64] | None = None,
@@ -173,6 +184,8 @@ class DetectionRiskScorer:
 
         Args:
             frames: The frames.
+            clusters: The best candidates on no kept box (`find_clusters`).
+            match_distance: Centre distance up to which a box is an object, metres.
             hashes: (F,) hashes of the frames' content keys; predictions of the same frame are no neighbours.
             class_scores: (N,) column `class`.
             code_scores: (N,) column `code`.
@@ -183,6 +196,8 @@ class DetectionRiskScorer:
         self._check(frames)
         scores = np.full((len(frames), len(DETECTION_SCORE_NAMES)), np.nan)
         columns = {**self._outputs(frames), **_supports(frames), **self._shapes(frames.kept)}
+        reach = CLUTTER_REACH * match_distance
+        columns |= {"frame": doubt_of_others(frames.kept), "clutter": clutter(frames.kept, clusters, reach=reach)}
         if self.neighbours is not None:
             own = None if hashes is None else hashes[frames.kept.frame_index]
             features = prediction_features(frames)
@@ -209,9 +224,8 @@ class DetectionRiskScorer:
 
     def _shapes(self, kept: Detections3D) -> dict[str, NDArray[np.float64]]:
         """Columns that need the boxes only."""
-        z = self.norms.deviations(kept.boxes, kept.labels)
-        size, aspect, distance = np.abs(z).T
-        return {"size": size, "aspect": aspect, "range": distance, "far": z[:, 2]}
+        size, aspect, distance = np.abs(self.norms.deviations(kept.boxes, kept.labels)).T
+        return {"size": size, "aspect": aspect, "range": distance}
 
     def _check(self, frames: DetectedFrames) -> None:
         if self.has_class_scores and frames.class_scores is None and len(frames):
@@ -269,7 +283,7 @@ def _supports(frames: DetectedFrames) -> dict[str, NDArray[np.float64]]:
     return {
         "support": -np.log1p(count),
         "support_score": -total / np.maximum(count, 1),
-        "support_spread": np.sqrt(apart / np.maximum(count, 1)),
+        "support_spread": np.sqrt((apart + USUAL_GAP) / (count + 1)),
         "support_class": 1.0 - (count + 1.0) / (on_any + 1.0),
         "overlap": _largest_overlap(kept),
     }
@@ -290,6 +304,20 @@ def box_gaps(
     centre = (a[:, 0] - b[:, 0]) ** 2 + (a[:, 1] - b[:, 1]) ** 2
     squared: NDArray[np.float64] = (centre + 0.25 * (along + across)) / half_diagonals(a) ** 2
     return squared
+
+
+def doubt_of_others(kept: Detections3D) -> NDArray[np.float64]:
+    """Minus the mean log-odds of the scores of the frame's other boxes and one of score ½, (N,)."""
+    frame, odds = kept.frame_index, logit(kept.scores)
+    total = sum_by_frame(frame, odds, frames=kept.frames)
+    doubt: NDArray[np.float64] = -(total[frame] - odds) / kept.counts[frame]
+    return doubt
+
+
+def clutter(boxes: Detections3D, clusters: Detections3D, *, reach: float) -> NDArray[np.float64]:
+    """Sum of the scores of clusters within reach, (N,)."""
+    pairs = near_pairs(boxes.boxes, clusters.boxes, (boxes.offsets, clusters.offsets), reach=np.full(len(boxes), reach))
+    return sum_by_frame(pairs.first, clusters.scores[pairs.second].astype(np.float64), frames=len(boxes))
 
 
 def _largest_overlap(kept: Detections3D) -> NDArray[np.float64]:

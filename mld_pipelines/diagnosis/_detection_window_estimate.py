@@ -121,9 +121,10 @@ def estimate_detection_window(
     """Estimate precision and recall of a window, with intervals (docs/method.md#detection).
 
     TP = Σ (1 − EP); precision = TP / boxes; recall = TP / (TP + lost), where lost objects are the expected misses and
-    those that a wrong box is mistaken about (their share of the errors is that of the reference). Of mean probability
-    and share above the reference threshold the worse counts, where the reference has 50 errors (real misses among
-    clusters) and the window 50 boxes (clusters).
+    those that a wrong box is mistaken about (their share of the errors is that of the reference). Of mean error
+    probability and share above the reference threshold the worse counts, where the reference has 50 errors and the
+    window 50 boxes. Of misses the mean alone counts: under shift clusters of candidates multiply, and the share above
+    a threshold with them (measured, docs/method.md#detection); it is an opinion.
 
     Args:
         state: The window, or the sum of several.
@@ -146,7 +147,7 @@ def estimate_detection_window(
     tail = _Rates(float(state.n_above_ep), state.n_candidates_above + state.sum_without_candidate, state.boxes, share)
     worse = _Rates(
         max(mean.errors, tail.errors) if _has_tail(state, reference) else mean.errors,
-        max(mean.misses, tail.misses) if _has_miss_tail(state, reference) else mean.misses,
+        mean.misses,
         state.boxes,
         share,
     )

@@ -77,8 +77,9 @@ def test_the_estimator_ranks_frames_it_has_never_seen(world, fitted):
     assert roc_auc_score(other.is_error, proba) == pytest.approx(expected, abs=0.03)
 
 
-def test_neither_the_scores_of_a_box_nor_its_fold_know_an_outcome_of_its_frame(world, fitted):
-    kept = world.frames.kept
+def test_the_scores_of_a_box_hold_no_outcome_of_its_frame():
+    world = simulate(60, seed=1)  # few enough for all of them to be in the bank
+    fitted, kept = fit(world), world.frames.kept
     for frame in range(kept.frames):
         rows = np.arange(kept.offsets[frame], kept.offsets[frame + 1])
         wrong, right = rows[world.is_error[rows]], rows[~world.is_error[rows]]
@@ -87,11 +88,11 @@ def test_neither_the_scores_of_a_box_nor_its_fold_know_an_outcome_of_its_frame(w
     swapped = world.is_error.copy()
     swapped[[wrong[0], right[0]]] = [False, True]  # the number of errors stays
     again = fit(world, is_error=swapped)
-    assert again.risk_scores[rows].tobytes() == fitted.risk_scores[rows].tobytes()
+    assert again.risk_scores[rows] == pytest.approx(fitted.risk_scores[rows], rel=1e-6, nan_ok=True)
     # what is left: neighbours of training rows count the two outcomes
-    assert again.error_proba[rows] == pytest.approx(fitted.error_proba[rows], rel=0.02)
-    others = np.delete(again.risk_scores, rows, axis=0) != np.delete(fitted.risk_scores, rows, axis=0)
-    assert others[:, DETECTION_SCORE_NAMES.index("dis")].any()
+    assert again.error_proba[rows] == pytest.approx(fitted.error_proba[rows], abs=0.02)
+    others = np.delete(again.risk_scores - fitted.risk_scores, rows, axis=0)
+    assert np.abs(others[:, DETECTION_SCORE_NAMES.index("dis")]).max() >= 0.09
 
 
 def test_the_order_of_the_frames_changes_nothing(world, fitted):
@@ -347,7 +348,7 @@ def test_a_window_full_of_ghosts_has_a_lower_precision(fitted):
     state = detection_window_state(fitted.window_reference, proba, misses)
     estimate = estimate_detection_window(state, fitted.window_reference)
     assert estimate.precision_high < fitted.window_reference.precision
-    assert estimate.precision == pytest.approx(ghostly.precision, abs=0.06)
+    assert abs(estimate.precision - ghostly.precision) < 0.5 * (fitted.window_reference.precision - ghostly.precision)
 
 
 def test_the_diagnostics_compare_with_the_mean_score(fitted):

@@ -105,9 +105,19 @@ def test_clusters_are_those_of_a_greedy_loop(seed, count):
 
 
 def test_the_scores_of_a_cluster_are_those_of_its_members():
-    clusters = clusters_of([], [(car(0), 0, 0.4), (car(1), 0, 0.2), (car(0, y=1), 1, 0.3)])
+    frames = scene(
+        [(car(50), 0, 0.75)],
+        [(car(0), 0, 0.4), (car(1), 0, 0.2), (car(0, y=1), 1, 0.3), (car(0, y=5), 2, 0.1), (car(0, y=-7), 2, 0.2)],
+    )
     norms = BoxNorms(np.zeros((N_CLASSES, 3)), np.ones((N_CLASSES, 3)))
-    row = dict(zip(MISS_SCORE_NAMES, miss_scores(clusters, thresholds=np.full(3, 0.5), norms=norms)[0], strict=True))
+    scores = miss_scores(
+        frames,
+        find_clusters(frames, match_distance=MATCH),
+        thresholds=np.full(3, 0.5),
+        norms=norms,
+        match_distance=MATCH,
+    )
+    row = dict(zip(MISS_SCORE_NAMES, scores[0], strict=True))
     assert row["score"] == pytest.approx(np.log(0.4 / 0.6), rel=1e-6)
     assert row["above"] == pytest.approx(np.log(0.4 / 0.6), rel=1e-6)
     assert row["merged"] == pytest.approx(np.log(2.0))
@@ -117,6 +127,8 @@ def test_the_scores_of_a_cluster_are_those_of_its_members():
     assert row["size"] == pytest.approx(-np.log(2.0 * 4.0 * 1.5) / 3.0)
     assert row["aspect"] == pytest.approx(-np.log(2.0))
     assert row["range"] == pytest.approx(0.0)
+    assert row["frame"] == pytest.approx(np.log(3.0) / 2.0)
+    assert row["clutter"] == pytest.approx(-0.1)  # the other cluster within 6 m, not that at 7 m
 
 
 def truths_of(*boxes):

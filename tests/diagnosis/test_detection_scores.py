@@ -105,14 +105,28 @@ def test_candidates_of_the_class_on_the_object_support_a_box(plain):
     frames = scene([(car(10), 0, 0.9)], [near, near, far, (car(10.5), 1, 0.3)])
     assert column(plain, frames, "support") == pytest.approx([-np.log(3.0)])
     assert column(plain, frames, "support_score") == pytest.approx([-0.4])
-    assert column(plain, frames, "support_spread") == pytest.approx([1.0 / np.sqrt(5.0)])
+    # two gaps of (1 m)² / 5 m² and the usual one of 0.09 that every box is given
+    assert column(plain, frames, "support_spread") == pytest.approx([np.sqrt((2 / 5.0 + 0.09) / 3.0)])
     assert column(plain, frames, "support_class") == pytest.approx([1.0 - 3.0 / 4.0])
 
 
 def test_a_box_alone_has_no_support(plain):
     frames = scene([(car(10), 0, 0.9)], [(car(40), 0, 0.4)])
-    for name in ("support", "support_score", "support_spread", "support_class", "overlap"):
+    for name in ("support", "support_score", "support_class", "overlap", "frame", "clutter"):
         assert column(plain, frames, name) == pytest.approx([0.0])
+    assert column(plain, frames, "support_spread") == pytest.approx([0.3])
+
+
+def test_a_box_among_doubtful_ones_is_doubtful(plain):
+    frames = scene([(car(10), 0, 0.75), (car(30), 0, 0.5), (car(50), 0, 0.9)], [])
+    odds = np.log([3.0, 1.0, 9.0])
+    assert column(plain, frames, "frame") == pytest.approx(-(odds.sum() - odds) / 3.0, rel=1e-5)
+
+
+def test_clusters_within_three_match_distances_are_clutter(plain):
+    around = [(car(10, y=3.0), 0, 0.4), (car(10, y=-6.0), 1, 0.2), (car(10, y=6.1), 0, 0.3)]
+    frames = scene([(car(10), 0, 0.9)], around)
+    assert column(plain, frames, "clutter") == pytest.approx([0.6])
 
 
 def test_the_gap_of_boxes_is_the_mean_over_corners():
@@ -131,7 +145,7 @@ def test_the_gap_of_boxes_is_the_mean_over_corners():
 
 def test_half_a_turn_moves_no_corner(plain):
     frames = scene([(car(10), 0, 0.9)], [(car(10, yaw=np.pi), 0, 0.4)])
-    assert column(plain, frames, "support_spread") == pytest.approx([0.0], abs=1e-7)
+    assert column(plain, frames, "support_spread") == pytest.approx([np.sqrt(0.09 / 2.0)])
 
 
 def test_the_overlap_is_the_largest_with_another_kept_box(plain):
@@ -187,8 +201,9 @@ def test_size_shape_and_range_are_compared_within_the_class():
 def test_neighbours_are_those_of_a_plain_search_without_the_own_frame(fitted, reference):
     frames = reference.frames
     features = frames.features.astype(np.float64)
-    unit = (features / (np.linalg.norm(features, axis=1, keepdims=True) + 1e-9)).astype(np.float32).astype(np.float64)
-    queries = features / (np.linalg.norm(features, axis=1, keepdims=True) + 1e-9)
+    standardised = (features - features.mean(axis=0)) / features.std(axis=0)
+    queries = standardised / (np.linalg.norm(standardised, axis=1, keepdims=True) + 1e-9)
+    unit = queries.astype(np.float32).astype(np.float64)
     frame, labels = frames.kept.frame_index, frames.kept.labels
     knn, dis = [], []
     for row in range(len(frames)):
@@ -202,13 +217,13 @@ def test_neighbours_are_those_of_a_plain_search_without_the_own_frame(fitted, re
     assert fitted.risk_scores[:, DETECTION_SCORE_NAMES.index("dis")] == pytest.approx(dis, abs=1e-6)
 
 
-def test_a_bank_takes_classes_in_turn_whatever_the_order_of_the_frames(reference):
-    frames = reference.frames
-    bank = select_detection_bank(frames, is_error=reference.is_error, keys=reference.keys, limit=90)
-    counts = np.bincount(frames.kept.labels, minlength=N_CLASSES)
-    assert np.bincount(bank.labels).tolist() == [30, 30, 30]
-    assert counts.min() > 30
-    other = select_detection_bank(frames, is_error=reference.is_error, keys=reference.keys, limit=90, seed=1)
+def test_a_bank_takes_right_and_wrong_ones_of_each_class_in_turn(reference):
+    given = {"is_error": reference.is_error, "keys": reference.keys}
+    bank = select_detection_bank(reference.frames, **given, limit=60)
+    kinds = 2 * reference.frames.kept.labels + reference.is_error
+    assert np.bincount(kinds).min() >= 10
+    assert np.bincount(2 * bank.labels + bank.is_error).tolist() == [10] * 6
+    other = select_detection_bank(reference.frames, **given, limit=60, seed=1)
     assert set(map(bytes, other.features)) != set(map(bytes, bank.features))
 
 
