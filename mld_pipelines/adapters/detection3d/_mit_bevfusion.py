@@ -82,6 +82,8 @@ class MitBevFusionAdapter(TransFusionAdapter):
     def call(self, inputs: Any) -> Call:
         """Return the call: everything by name, or points alone for a model without cameras."""
         given = dict(inputs) if isinstance(inputs, Mapping) else {"points": inputs}
+        if "metas" not in given and "img_metas" in given:  # the name elsewhere in MMDetection3D
+            given["metas"] = given.pop("img_metas")
         if set(given) <= {"points", "metas"}:
             return self._points_only(given)
         if hasattr(given.get("img"), "view"):

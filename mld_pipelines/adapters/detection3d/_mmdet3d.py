@@ -14,6 +14,7 @@ from mld_pipelines.adapters.detection3d._native import CANONICAL, known_conventi
 from mld_pipelines.adapters.detection3d._sampling import BevGrid, sample_map
 from mld_pipelines.adapters.detection3d._settings import first_range
 from mld_pipelines.adapters.detection3d._signals import find_head, mro_names
+from mld_pipelines.compute import WorkerSpec
 from mld_pipelines.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from mld_pipelines.adapters.detection3d._contract import Call, Raw, Setting
 
-__all__ = ["CONVENTION_CODES", "RANGE_PATHS", "Mmdet3dModel", "convention_of", "mmdet3d_evidence"]
+__all__ = ["CONVENTION_CODES", "RANGE_PATHS", "Mmdet3dModel", "convention_of", "detections_alone", "mmdet3d_evidence"]
 
 CONVENTION_CODES = ("mmdet3d_v1", "mmdet3d_v0", "openpcdet", "det3d", CANONICAL)
 """Raw outputs carry a convention as its place here: 0.x and 1.0 release candidates differ, and only the class of the
@@ -47,6 +48,15 @@ def mmdet3d_evidence(model: Any, heads: Sequence[str]) -> tuple[str, ...] | None
         return None
     version = "data_preprocessor: 1.x" if _is_v1(model) else "no data_preprocessor: 0.x or a release candidate"
     return ("base class Base3DDetector", version, f"head {head[0]}: {type(head[1]).__name__}")
+
+
+def detections_alone(path: str) -> WorkerSpec:
+    """Return the decoder for a head that lacks what the decoding of its rows needs.
+
+    Args:
+        path: Module path of the map that features are sampled from.
+    """
+    return WorkerSpec(f"{__package__}._mmdet3d_plain:PlainDecoder", {"path": path})
 
 
 def convention_of(raw: Raw) -> str:

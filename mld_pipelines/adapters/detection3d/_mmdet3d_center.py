@@ -13,7 +13,12 @@ import numpy as np
 
 from mld_pipelines.adapters.detection3d._contract import Setting, Settings3D, Tap
 from mld_pipelines.adapters.detection3d._families import Family
-from mld_pipelines.adapters.detection3d._mmdet3d import Mmdet3dModel, convention_of, mmdet3d_evidence
+from mld_pipelines.adapters.detection3d._mmdet3d import (
+    Mmdet3dModel,
+    convention_of,
+    detections_alone,
+    mmdet3d_evidence,
+)
 from mld_pipelines.adapters.detection3d._native import detections, each_frame, natives, segment
 from mld_pipelines.adapters.detection3d._peaks import sigmoid
 from mld_pipelines.adapters.detection3d._rows import Features, Proposals, frame_of
@@ -92,7 +97,9 @@ class CenterAdapter:
 
     def decoder(self) -> WorkerSpec:
         """Return the decoder by name."""
-        coder = self._detector.head.bbox_coder
+        coder: Any = getattr(self._detector.head, "bbox_coder", None)
+        if not all(hasattr(coder, name) for name in ("pc_range", "voxel_size", "out_size_factor")):
+            return detections_alone(f"{self._detector.path}.shared_conv")
         threshold = self.settings.score_thresh.value
         return WorkerSpec(
             f"{__name__}:CenterDecoder",
@@ -142,7 +149,7 @@ class CenterAdapter:
         heat = torch.cat([task["heatmap"] for task in tasks], dim=1)
         if heat.shape[0] != frames:
             return {}
-        kept = int(getattr(self._detector.head.bbox_coder, "max_num", 500))
+        kept = int(attribute(self._detector.head, "bbox_coder.max_num") or 500)
         parts, first = [], 0
         for task in tasks:
             parts.append(_best_cells(task, heat, first, kept, bev))

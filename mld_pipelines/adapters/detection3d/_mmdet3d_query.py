@@ -110,7 +110,7 @@ class QueryAdapter:
 
     def decoder(self) -> WorkerSpec:
         """Return the decoder by name."""
-        coder = self._detector.head.bbox_coder
+        coder = getattr(self._detector.head, "bbox_coder", None)
         return WorkerSpec(
             f"{__name__}:QueryDecoder",
             {

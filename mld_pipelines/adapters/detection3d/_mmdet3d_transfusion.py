@@ -12,7 +12,7 @@ import numpy as np
 
 from mld_pipelines.adapters.detection3d._contract import Setting, Settings3D, Tap
 from mld_pipelines.adapters.detection3d._families import Family
-from mld_pipelines.adapters.detection3d._mmdet3d import Mmdet3dModel, convention_of, mmdet3d_evidence
+from mld_pipelines.adapters.detection3d._mmdet3d import Mmdet3dModel, convention_of, detections_alone, mmdet3d_evidence
 from mld_pipelines.adapters.detection3d._native import detections, each_frame, segment
 from mld_pipelines.adapters.detection3d._rows import Features, frame_of
 from mld_pipelines.adapters.detection3d._settings import first_found
@@ -72,7 +72,8 @@ class TransFusionAdapter:
     def taps(self) -> Sequence[Tap]:
         """Return the head, the last layer's queries, and the map they were born on."""
         head = self._detector.head
-        taps = [Tap("head", head, "output"), Tap("queries", head.prediction_heads[-1], "input")]
+        layers = getattr(head, "prediction_heads", None)
+        taps = [Tap("head", head, "output"), *([Tap("queries", layers[-1], "input")] if layers else [])]
         shared = getattr(head, "shared_conv", None)
         return taps if shared is None else [*taps, Tap("map", shared, "output")]
 
@@ -90,11 +91,15 @@ class TransFusionAdapter:
 
     def decoder(self) -> WorkerSpec:
         """Return the decoder by name."""
-        coder, path = self._detector.head.bbox_coder, self._detector.path
+        head, path = self._detector.head, self._detector.path
+        coder: Any = getattr(head, "bbox_coder", None)
+        layers = getattr(head, "prediction_heads", None)
+        if not layers or not all(hasattr(coder, name) for name in ("pc_range", "voxel_size", "out_size_factor")):
+            return detections_alone(f"{path}.shared_conv")
         return WorkerSpec(
             f"{__name__}:TransFusionDecoder",
             {
-                "path": f"{path}.prediction_heads.{len(self._detector.head.prediction_heads) - 1}",
+                "path": f"{path}.prediction_heads.{len(layers) - 1}",
                 "map_path": f"{path}.shared_conv",
                 "origin": [float(value) for value in coder.pc_range[:2]],
                 "cell": [float(value) * float(coder.out_size_factor) for value in coder.voxel_size[:2]],

@@ -432,3 +432,23 @@ def test_as_many_rows_are_read_as_the_head_decodes_however_its_configuration_is_
         again = observe(recognise(model), points)
     assert all((frame.candidate_index >= 0).all() for frame in decode(adapter, to_arrays(observed.raw)))
     assert len(observed.raw["row_index"]) == len(again.raw["row_index"]) == 2 * stubs.ROWS * stubs.COLUMNS * 4
+
+
+@pytest.mark.parametrize("head", ["CenterHead", "PETRHead", "TransFusionHead", "Anchor3DHead"])
+@pytest.mark.parametrize("version", ["v1", "v0"])
+def test_a_head_without_anything_that_decoding_needs_still_gives_detections(head, version, points):
+    class Bare(stubs.Base3DDetector):
+        def __init__(self):
+            super().__init__(version)
+            self.pts_bbox_head = type(head, (torch.nn.Module,), {})()
+
+        def detections(self, points):
+            row = torch.tensor([[10.0, 2.0, -1.0, 4.0, 1.8, 1.6, 0.5]])
+            return [(stubs.boxes_of(version, row), torch.tensor([0.9]), torch.tensor([1])) for _ in points]
+
+    adapter, _, frames = seen(Bare(), points)
+    assert adapter.family.startswith("mmdet3d-")
+    size = [1.8, 4.0, 1.6] if version == "v1" else [4.0, 1.8, 1.6]
+    for frame in frames:
+        np.testing.assert_allclose(frame.boxes[0, :6], [10.0, 2.0, -0.2, *size], rtol=1e-6)
+        assert (frame.labels.tolist(), frame.candidate_index.tolist()) == ([1], [-1])

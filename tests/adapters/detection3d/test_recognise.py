@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mld_pipelines.adapters.detection3d import families, identify, recognise
+from mld_pipelines.adapters.detection3d import _mmdet3d_center, families, identify, recognise
 from mld_pipelines.exceptions import InvalidInputError, UnrecognisedModelError
 from tests.support import mmdet3d_stubs as stubs
 
@@ -142,20 +142,22 @@ def test_an_architecture_that_does_not_fit_is_refused():
         recognise(stubs.CenterPoint(), "pointpillars")
 
 
-@pytest.mark.parametrize("kind", [stubs.CenterPoint, stubs.PETR, stubs.BEVFusion])
-def test_a_known_head_that_is_built_differently_is_read_as_detections_alone(kind, caplog):
-    model = kind()
-    head = getattr(model, "pts_bbox_head", None) or model.bbox_head
-    del head.bbox_coder
+def test_a_known_head_that_is_built_differently_is_read_as_detections_alone(monkeypatch, caplog):
+    class Strange(stubs.CenterPoint):
+        """A fork of another build."""
+
+    model = Strange()
+    monkeypatch.setattr(_mmdet3d_center.CenterAdapter, "taps", lambda self: self.no_such_thing)
     adapter = recognise(model)
     assert adapter.family == "mmdet3d"
-    assert f"{kind.__name__} has the head of mmdet3d-" in caplog.text
-    assert "no attribute 'bbox_coder'" in caplog.text
+    assert "Strange has the head of mmdet3d-centerpoint but is not built like one" in caplog.text
     with pytest.raises(UnrecognisedModelError, match="is not built like one"):
-        recognise(model, identify(model).family.name)
+        recognise(model, "mmdet3d-centerpoint")
 
 
-DETECTIONS_ALONE = {"mmdet3d", "mmdet3d-anchor", "mit-bevfusion", "openpcdet", "openpcdet-anchor", "structural"}
+DETECTIONS_ALONE = {"mit-bevfusion", "bevformer", "streampetr", "openpcdet", "openpcdet-anchor", "structural"} | {
+    family.name for family in families() if family.name.startswith("mmdet3d")
+}
 """Families that record what comes out where a head lacks what their decoding needs: nothing of the model is asked."""
 
 
