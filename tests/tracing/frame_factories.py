@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import time
+from pathlib import Path
+
 import torch
 
 from examples.drive.datasets import drive_dataset
@@ -13,19 +17,25 @@ class Frames:
     task = "od3d"
     classes = ("car", "truck", "pedestrian", "cyclist")
 
-    def __init__(self, spoilt: int | None, how: str) -> None:
+    def __init__(self, spoilt: int | None, how: str, *, delay: float = 0.0, once: str | None = None) -> None:
         self._frames = drive_dataset("val", frames=6)
         self._spoilt, self._how = spoilt, how
+        self._delay, self._once = delay, once
 
     def __len__(self) -> int:
         return 6
 
     def __getitem__(self, index):
         points, target, frame_id = self._frames[index]
+        time.sleep(self._delay)
         if self._how == "order":
             return points, target | {"boxes_3d": target["boxes_3d"][:, [0, 1, 2, 4, 3, 5, 6]]}, frame_id
-        if index != self._spoilt:
+        if index != self._spoilt or (self._once is not None and Path(self._once).exists()):
             return points, target, frame_id
+        if self._once is not None:
+            Path(self._once).touch()
+        if self._how == "die":
+            os._exit(1)
         if self._how == "label":
             return points, target | {"labels_3d": torch.full_like(target["labels_3d"], 9)}, frame_id
         if self._how == "nan":
@@ -33,9 +43,9 @@ class Frames:
         return points, target
 
 
-def frames(spoilt: int | None = None, how: str = "label") -> Frames:
+def frames(spoilt: int | None = None, how: str = "label", **trouble) -> Frames:
     """Six frames of a clear day."""
-    return Frames(spoilt, how)
+    return Frames(spoilt, how, **trouble)
 
 
 def labelled():
