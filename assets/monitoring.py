@@ -12,7 +12,7 @@ import polars as pl
 
 from assets.graph import RETRY, declare, writer_pool
 from assets.partitions import DAYS, days_of
-from assets.reports import drawings
+from assets.reports import detector_windows, drawings
 from mld_pipelines.tables import MONITORING_ALERTS, MONITORING_CODES, MONITORING_SCORED, MONITORING_WINDOWS, TableSpec
 from resources import LakeResource, Scope, numbers, provenance
 
@@ -92,6 +92,7 @@ def monitoring_windows(context: dg.AssetExecutionContext, lake: LakeResource) ->
         sample=states,
         chart=(chart, "inferences per hour", hourly["n"].tail(24).to_list()),
         counted=counted,
+        shown=detector_windows(states.drop("schema_version"), references),
     )
 
 
@@ -174,6 +175,7 @@ def _materialized(
     sample: pl.DataFrame,
     chart: tuple[str, str, Sequence[float | None]],
     counted: Mapping[str, float] | None = None,
+    shown: Mapping[str, Any] | None = None,
 ) -> dg.MaterializeResult[Any]:
     """Return the materialisation of a range of days; every day of it gets its own row count."""
     days = days_of(context)
@@ -198,5 +200,5 @@ def _materialized(
         rows=rows,
         scope=scope,
         frame=sample,
-        metadata={**drawings(*chart), **numbers({**counts, **(counted or {})})},
+        metadata={**drawings(*chart), **numbers({**counts, **(counted or {})}), **(shown or {})},
     )

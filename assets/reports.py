@@ -14,14 +14,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from mld_pipelines.evaluation import StoredResult
+    from mld_pipelines.rollups import References
 
-__all__ = ["drawings", "evaluation_materializations", "result_metadata"]
+__all__ = ["detector_windows", "drawings", "evaluation_materializations", "result_metadata"]
 
 _PLOTTED = ("accuracy", "auroc", "error_proba_auroc", "error_rate")
 """Metrics of the decision dataset that are worth a line over results."""
 
 
+_DETECTOR = (
+    "event_day", "model_key", "n_frames", "detections_per_frame", "precision_estimated", "precision_low",
+    "precision_high", "recall_estimated", "recall_low", "recall_high", "f1_estimated",
+)  # fmt: skip
+"""What a reader wants to know of a day of a detector."""
+
 _BINS = 20
+_MOST_DAYS = 31
+"""A month of days: as much as one looks at at once."""
+
 #: A map of more codes would be heavier than metadata should be (10 kB), and the report shows all of them.
 _MOST_CODES = 60
 
@@ -40,6 +50,38 @@ def drawings(svg: str, alt: str, values: Sequence[float | None]) -> dict[str, dg
         "glance": dg.MetadataValue.md(glance(values, alt)),
         "picture": dg.MetadataValue.md(to_markdown(svg, alt)),
     }
+
+
+def detector_windows(states: pl.DataFrame, references: References) -> dict[str, Any]:
+    """Return precision and recall of detectors: `detectors`, a table of days and results, and the newest as numbers.
+
+    Empty where no result of a detector saw the days.
+
+    Args:
+        states: Window states of some days.
+        references: What their results are compared with.
+    """
+    from mld_pipelines.windows import derive, roll_up
+
+    judged = states.filter(pl.col("result_name").is_not_null() & pl.col("n_frames").is_not_null())
+    if judged.is_empty():
+        return {}
+    days = derive(roll_up(judged), references.baselines, references.windows).sort("event_day", "result_name")
+    newest = days.row(-1, named=True)
+    records = [
+        dg.TableRecord({name: _readable(row[name]) for name in (*_DETECTOR, "result_name")})
+        for row in days.tail(_MOST_DAYS).iter_rows(named=True)
+    ]
+    return {
+        "detectors": dg.MetadataValue.table(records),
+        **numbers({name: newest[name] for name in ("precision_estimated", "recall_estimated", "f1_estimated")}),
+    }
+
+
+def _readable(value: Any) -> str | float | int | None:
+    if isinstance(value, float):
+        return round(value, 4)
+    return value if value is None or isinstance(value, int) else str(value)
 
 
 def evaluation_materializations(lake: LakeResource, stored: StoredResult) -> Iterator[dg.MaterializeResult[Any]]:
