@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,6 +30,8 @@ from mld_pipelines.exceptions import CorruptArtifactError, InvalidInputError
 from mld_pipelines.records import Detections3D, Truths3D
 from tests.support.detections import in_order
 from tests.support.detector_simulation import N_CLASSES, THRESHOLDS, simulate
+
+ROOT = Path(__file__).parents[2]
 
 
 def fit(world, frames=None, **changes):
@@ -300,6 +307,23 @@ def test_damaged_bytes_are_refused(fitted):
 
 def test_fitting_twice_gives_the_same_bytes(world, fitted):
     assert fit(world, policy=Policy()).estimator.to_bytes() == fitted.estimator.to_bytes()
+
+
+def digest():
+    """SHA-256 of the artifacts of a reference with features that are projected."""
+    world = simulate(80, seed=11, width=80)
+    result = fit(world)
+    return hashlib.sha256(result.estimator.to_bytes() + result.window_reference.to_bytes()).hexdigest()
+
+
+def test_artifacts_are_equal_across_processes_and_thread_counts():
+    script = "from tests.diagnosis.test_detection_fit import digest; print(digest())"
+    threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "2")
+    run = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=120,
+        env={**os.environ, **threads, "PYTHONHASHSEED": "2"}, cwd=ROOT,
+    )  # fmt: skip
+    assert run.stdout.strip() == digest()
 
 
 def test_the_window_reference_counts_the_reference(world, fitted):

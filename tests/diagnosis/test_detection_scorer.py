@@ -18,6 +18,7 @@ from mld_pipelines.diagnosis import (
     object_context,
     prediction_features,
     prediction_probabilities,
+    split_detections,
 )
 from mld_pipelines.exceptions import InvalidInputError
 from tests.support.detections import in_order
@@ -63,6 +64,29 @@ def scorer():
         object_codebook=objects.codebook,
         estimator=fit.estimator,
         issues={predictions.codebook.names[0]: ("critical_hotspot", False)},
+        window_reference=fit.window_reference,
+    )
+
+
+def plain(world):
+    """A scorer without codebooks, fitted on these frames."""
+    fit = fit_detection_estimator(
+        world.frames,
+        is_error=world.is_error,
+        truths=world.truths,
+        is_missed=world.is_missed,
+        thresholds=THRESHOLDS,
+        n_classes=N_CLASSES,
+        keys=world.keys,
+    )
+    return DetectionScorer(
+        result_name="r",
+        estimator_version="v",
+        fingerprint="f",
+        codebook=None,
+        object_codebook=None,
+        estimator=fit.estimator,
+        issues={},
         window_reference=fit.window_reference,
     )
 
@@ -161,6 +185,27 @@ def assert_same_frame(scored, index, whole, frame):
     assert (scored.error_code[index], scored.category[index]) == (whole.error_code[frame], whole.category[frame])
 
 
+@pytest.fixture(scope="module")
+def plain_scorers():
+    """Scorers without codes: of features wider than the bank compares, and of a detector that gives only boxes."""
+    wide = simulate(60, seed=3, width=80)
+    bare = simulate(60, seed=4)
+    bare.frames = split_detections(bare.recorded, None, thresholds=THRESHOLDS)
+    return {"wide": (plain(wide), simulate(6, seed=51, width=80)), "bare": (plain(bare), simulate(6, seed=52))}
+
+
+@pytest.mark.parametrize("kind", ["wide", "bare"])
+def test_other_kinds_of_detectors_are_scored_frame_by_frame_as_well(plain_scorers, kind):
+    scorer, world = plain_scorers[kind]
+    given = {} if kind == "wide" else {"class_scores": None, "class_space": None, "features": None}
+    whole = score(scorer, world, **given)
+    assert np.isfinite(whole.box_error_proba[whole.rows]).all()
+    for order in ([0], [5, 5, 1], [3, 2, 4, 0] * 20):
+        part = score(scorer, world, order, **given)
+        for index, frame in enumerate(order):
+            assert_same_frame(part, index, whole, frame)
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(0, FRAMES - 1), max_size=FRAMES))
 def test_the_columns_of_a_frame_do_not_depend_on_the_frames_scored_with_it(scorer, production, order):
@@ -200,25 +245,12 @@ def test_a_box_that_is_not_finite_is_not_scored_and_harms_no_other(scorer, produ
     assert scored.box_error_proba[others].tobytes() == whole.box_error_proba[others].tobytes()
 
 
-def test_without_codebooks_units_are_uncoded(scorer, production):
-    world = simulate(60, seed=2)
-    fit = fit_detection_estimator(
-        world.frames,
-        is_error=world.is_error,
-        truths=world.truths,
-        is_missed=world.is_missed,
-        thresholds=THRESHOLDS,
-        n_classes=N_CLASSES,
-        keys=world.keys,
-    )
-    plain = DetectionScorer(
-        result_name="r", estimator_version="v", fingerprint="f", codebook=None, object_codebook=None,
-        estimator=fit.estimator, issues={}, window_reference=fit.window_reference,
-    )  # fmt: skip
-    scored = score(plain, production)
+def test_without_codebooks_units_are_uncoded(production):
+    uncoded = plain(simulate(60, seed=2))
+    scored = score(uncoded, production)
     assert {code for code in scored.box_error_codes if code is not None} == {UNCODED}
     assert set(scored.miss_codes) == {UNCODED}
-    assert plain.scored_by == "r#v"
+    assert uncoded.scored_by == "r#v"
 
 
 def test_scored_frames_make_a_window(scorer, production):

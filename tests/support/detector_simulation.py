@@ -60,7 +60,7 @@ class Simulated:
         return self.found / len(self.truths)
 
 
-def simulate(frames, *, seed, ghosts=2.0, dark=0.12, honest=0.6):
+def simulate(frames, *, seed, ghosts=2.0, dark=0.12, honest=0.6, width=FEATURE_DIM):
     """Frames of a world in which every object has a hidden visibility and every ghost a hidden strength.
 
     Args:
@@ -69,6 +69,7 @@ def simulate(frames, *, seed, ghosts=2.0, dark=0.12, honest=0.6):
         ghosts: Mean number of boxes per frame where nothing is.
         dark: Share of objects that the detector does not see at all.
         honest: How much the score knows of the visibility, 0 to 1; the feature knows the rest.
+        width: Columns of the feature.
     """
     rng = np.random.default_rng(seed)
     parts, hidden, truths, classes, features = [], [], [], [], []
@@ -85,7 +86,7 @@ def simulate(frames, *, seed, ghosts=2.0, dark=0.12, honest=0.6):
         is_ghost = np.arange(len(labels)) >= (~is_dark).sum()
         odds = honest * quality + (1 - honest) * rng.normal(0.3, 1.2, len(labels))
         scores = (1.0 / (1.0 + np.exp(-odds))).astype(np.float32)
-        feature = rng.normal(0.0, 1.0, (len(labels), FEATURE_DIM))
+        feature = rng.normal(0.0, 1.0, (len(labels), width))
         feature[:, 0] += np.where(is_ghost, -1.2, 1.2)
         feature[:, 1] += labels
         row = rng.random((len(labels), N_CLASSES)).astype(np.float32) * 0.2
