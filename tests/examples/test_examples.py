@@ -86,19 +86,31 @@ def detected(tmp_path_factory):
     return folder, run("detection3d_tracing", folder), run("detection3d_logging", folder)
 
 
-def test_the_3d_tracing_example_stores_frames_given_one_by_one_and_in_batches(detected):
+@pytest.mark.feature("F24", "G5")
+def test_the_3d_tracing_example_stores_frames_given_one_by_one_and_in_batches_and_prints_its_review(detected):
     folder, printed, _ = detected
-    rows = Lake(str(folder / ".mld" / "lake"), code_version="test").read(LANDING_TRACES)
+    lake = Lake(str(folder / ".mld" / "lake"), code_version="test")
+    rows = lake.read(LANDING_TRACES)
     assert "plain-centerpoint; boxes from a score of 0.1" in printed
-    assert "48 frames stored" in printed
-    assert rows.group_by("dataset_type").len().sort("dataset_type").rows() == [("train", 24), ("val", 24)]
-    assert rows["input_hash"].n_unique() == 48
+    assert "24 frames stored" in printed
+    assert rows.group_by("dataset_type").len().sort("dataset_type").rows() == [("train", 12), ("val", 12)]
+    assert rows["input_hash"].n_unique() == 24
     assert rows["truth_labels"].list.len().sum() > 100
+    name = lake.read(EVALUATION_RESULTS)["result_name"].item()
+    assert "_od3d_" in name
+    for text in ("precision", "recall", "nds_like", "stable_coverage_ratio", f"result_name = {name}"):
+        assert text in printed, f"{text!r} is not in what the example printed:\n{printed}"
 
 
-def test_the_3d_logging_example_stores_every_frame_of_the_drive(detected):
+@pytest.mark.feature("I4", "I18", "I19", "I20", "I29")
+def test_the_3d_logging_example_scores_every_frame_of_the_drive(detected):
     folder, _, printed = detected
-    rows = Lake(str(folder / ".mld" / "lake"), code_version="test").read(LANDING_INFERENCES)
+    lake = Lake(str(folder / ".mld" / "lake"), code_version="test")
+    rows = lake.read(LANDING_INFERENCES)
     objects = int(rows["scores"].list.len().sum())
-    assert f"24 frames stored, {objects} objects found in them" in printed
-    assert rows.height == 24
+    assert f"12 frames stored, {objects} objects found in them" in printed
+    assert rows.height == 12
+    assert rows["result_name"].unique().to_list() == lake.read(EVALUATION_RESULTS)["result_name"].to_list()
+    assert rows["error_proba"].is_between(0, 1).all()
+    assert rows["box_error_proba"].list.len().to_list() == rows["scores"].list.len().to_list()
+    assert rows["error_code"].drop_nulls().str.contains(r"^([PM]\d{3}|UNSEEN)$").all()

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from examples.drive.datasets import drive_dataset, drive_model
+from mld_pipelines.evaluator import Evaluator
 from mld_pipelines.lake import Lake
 from mld_pipelines.tables import LANDING_INFERENCES, LANDING_RECEIPTS, LANDING_TRACES
 from mld_pipelines.tracing._worker import one_thread
 from mld_pipelines.training import ObjectDetection3DTracer
-from tests.support.guides import GUIDES, LOGGING, TRACING, execute, lines_between
+from tests.support.guides import GUIDES, LOGGING, TRACING, execute, lines_between, only_code
 from tests.support.mmdet3d_stubs import RANGE, CenterPoint, lively
 
 pytestmark = pytest.mark.skipif(not GUIDES.is_dir(), reason="the guides in ../shared are not here")
@@ -58,15 +59,16 @@ def rows(given, table=LANDING_TRACES, key="input_id"):
 
 
 def tracing_sample():
-    """The complete sample, up to its evaluation."""
+    """The complete sample, and where its evaluation begins."""
     lines = lines_between(TRACING, "import os", "result.get_summary()", after="Complete Sample Code", holding=TRACER)
     return lines, lines.index("# Run evaluation")
 
 
-def test_the_complete_tracing_sample_stores_every_frame(given, frames):
-    lines, evaluation = tracing_sample()
-    tracing = [line for line in lines[:evaluation] if "evaluator" not in line]
-    execute(tracing, {"given": given})["tracer"].close()
+@pytest.mark.feature("F24", "G5")
+def test_the_complete_tracing_sample_runs(given, frames, capsys):
+    lines, _ = tracing_sample()
+    names = execute(lines, {"given": given})
+    names["tracer"].close()
     found = rows(given)
     assert found["input_id"].to_list() == sorted(name for _, _, name in frames)
     assert found["dataset_type"].unique().to_list() == ["train"]
@@ -75,6 +77,46 @@ def test_the_complete_tracing_sample_stores_every_frame(given, frames):
         bare = {name: given["model"]([points])[0]["scores_3d"].tolist() for points, _, name in frames}
     assert dict(found.select("input_id", "scores").iter_rows()) == bare
     assert found["truth_labels"].list.len().sum() == sum(len(target["labels_3d"]) for _, target, _ in frames)
+    assert "_od3d_" in names["result"].result_name
+    assert "hotspot" in capsys.readouterr().out
+
+
+@pytest.mark.feature("I18", "I19", "I29")
+def test_the_complete_logging_sample_runs_after_it(given, frames, capsys):
+    names = execute(tracing_sample()[0], {"given": given})
+    names["tracer"].close()
+    seen = []
+    names |= {"production_dataloader": given["production_dataloader"], "process_predictions": seen.append}
+    last = "process_predictions(predictions)"
+    execute(lines_between(LOGGING, "import os", last, after="Complete Sample Code", holding=LOGGER), names)
+    assert names["logger"].close(60)
+    with torch.no_grad():
+        bare = [given["model"]([points])[0]["scores_3d"].tolist() for points, _, _ in frames]
+    assert [one[0]["scores_3d"].tolist() for one in seen] == bare
+    found = rows(given, LANDING_INFERENCES, "seq")
+    assert found["scores"].to_list() == bare
+    assert found["error_proba"].is_between(0, 1).all()
+    assert found["category"].null_count() == 0
+    assert found["result_name"].unique().to_list() == [names["result"].result_name]
+    capsys.readouterr()
+
+
+@pytest.mark.feature("G5", "G9", "G10", "H2", "H13", "H22", "H23")
+def test_the_review_of_the_tracing_guide_runs_for_detectors(given, names, frames, capsys):
+    with ObjectDetection3DTracer(given["model"], "<your_model_name>", "v1") as tracer:
+        for epoch in (5, 6):
+            for points, target, name in frames:
+                tracer(points, [target], input_ids=[name], n_epoch=epoch)
+        tracer.wait_for_save()
+    Evaluator("<your_model_name>", "v1").request_evaluation(result_name="<result_name>")
+    review = lines_between(
+        TRACING, "from ml_debugger.evaluator import Evaluator", "You can get custom views with grouping and filtering."
+    )
+    execute(only_code(review), names)
+    assert names["evaluator"].list_results().height == 3
+    assert names["result"].result_name == "<result_name>"
+    assert {"error_code", "unit_kind"} <= set(names["issues_df"].columns)
+    capsys.readouterr()
 
 
 @pytest.mark.parametrize("batch_size", [None, 1])
@@ -82,7 +124,7 @@ def test_the_sample_takes_what_a_torch_dataloader_makes_of_frames(given, frames,
     """One frame at a time: as it is, or stacked by the default collate function."""
     given["dataloader"] = torch.utils.data.DataLoader(frames, batch_size=batch_size)
     lines, evaluation = tracing_sample()
-    execute([line for line in lines[:evaluation] if "evaluator" not in line], {"given": given})["tracer"].close()
+    execute(lines[:evaluation], {"given": given})["tracer"].close()
     again = rows(given)
     assert again["input_id"].to_list() == sorted(name for _, _, name in frames)
     with ObjectDetection3DTracer(given["model"], "plain", "v1") as tracer:
@@ -174,28 +216,8 @@ def test_ground_truth_in_both_forms_of_the_guide_is_stored(given, names, frames,
     assert found["truth_velocities"].to_list() == [[3.0, -1.0, 0.0, 0.0], []]
 
 
-@pytest.mark.feature("I4", "I14")
-def test_the_complete_logging_sample_logs_every_frame(given, frames):
-    seen = []
-    names = {"given": given, "process_predictions": seen.append, "result": Result}
-    names["production_dataloader"] = given["production_dataloader"]
-    last = "process_predictions(predictions)"
-    execute(lines_between(LOGGING, "import os", last, after="Complete Sample Code", holding=LOGGER), names)
-    assert names["logger"].close(60)
-    with torch.no_grad():
-        bare = [given["model"]([points])[0] for points, _, _ in frames]
-    assert [one[0]["scores_3d"].tolist() for one in seen] == [one["scores_3d"].tolist() for one in bare]
-    found = rows(given, LANDING_INFERENCES, "seq")
-    assert found["scores"].to_list() == [one["scores_3d"].tolist() for one in bare]
-
-
-class Result:
-    """Stands in for the result of an evaluation that was never made."""
-
-    result_name = "my_3d_od_model_v1_od3d_v1_20251219"
-
-
-def test_the_steps_of_the_logging_guide_run_without_an_evaluation(given, names):
+@pytest.mark.feature("I4", "I14", "I26")
+def test_the_steps_of_the_logging_guide_run_without_an_evaluation(given, names, caplog):
     seen = []
     names |= {"production_dataloader": given["production_dataloader"], "process_predictions": seen.append}
     execute(lines_between(LOGGING, f"from ml_debugger.monitoring import {LOGGER}", ")"), names)
@@ -203,3 +225,4 @@ def test_the_steps_of_the_logging_guide_run_without_an_evaluation(given, names):
     assert names["logger"].close(60)
     assert len(seen) == FRAMES
     assert rows(given, LANDING_INFERENCES, "seq").height == FRAMES
+    assert "centerpoint_v1_od3d_v1_20251219" in caplog.text  # it does not exist: basic metrics and a warning
