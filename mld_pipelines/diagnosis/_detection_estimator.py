@@ -104,7 +104,7 @@ class DetectionEstimator:
             raise InvalidInputError(
                 f"{len(keys)} keys were given for {frames.frames} frames; nothing was scored. Pass one per frame."
             )
-        with one_thread_if_free():
+        with one_thread_if_free(), _quiet():
             return self.scorer.score(
                 frames,
                 (clusters or self.clusters(frames)).peaks,
@@ -120,7 +120,8 @@ class DetectionEstimator:
 
     def clusters(self, frames: DetectedFrames) -> Clusters:
         """Clusters of the candidates on no kept box."""
-        return find_clusters(frames, match_distance=self.match_distance)
+        with _quiet():
+            return find_clusters(frames, match_distance=self.match_distance)
 
     def expected_misses(self, frames: DetectedFrames, *, clusters: Clusters | None = None) -> ExpectedMisses:
         """What was probably missed in each frame.
@@ -130,13 +131,14 @@ class DetectionEstimator:
             clusters: What `clusters` gives, where it is known already.
         """
         clusters = clusters or self.clusters(frames)
-        scores = miss_scores(
-            frames,
-            clusters,
-            thresholds=self.thresholds,
-            norms=self.scorer.norms,
-            match_distance=self.match_distance,
-        )
+        with _quiet():
+            scores = miss_scores(
+                frames,
+                clusters,
+                thresholds=self.thresholds,
+                norms=self.scorer.norms,
+                match_distance=self.match_distance,
+            )
         return self.misses.expect(clusters, scores)
 
     def reasons(self, scores: NDArray[np.float64], *, limit: int = 3) -> list[tuple[Reason, ...]]:
@@ -213,3 +215,8 @@ class DetectionEstimator:
             n_ref=int(parameters["n_ref"]),
             n_errors=int(parameters["n_errors"]),
         )
+
+
+def _quiet() -> np.errstate:
+    """No warnings about boxes so large or so far that their squares are infinite: they are near nothing."""
+    return np.errstate(over="ignore", invalid="ignore")

@@ -21,6 +21,7 @@ from mld_pipelines.diagnosis import (
     split_detections,
 )
 from mld_pipelines.exceptions import InvalidInputError
+from mld_pipelines.records import Detections3D
 from tests.support.detections import in_order
 from tests.support.detector_simulation import N_CLASSES, THRESHOLDS, simulate
 
@@ -243,6 +244,22 @@ def test_a_box_that_is_not_finite_is_not_scored_and_harms_no_other(scorer, produ
     assert scored.box_error_codes[row] is None
     others = np.delete(np.arange(len(production.recorded)), row)
     assert scored.box_error_proba[others].tobytes() == whole.box_error_proba[others].tobytes()
+
+
+def test_a_box_beyond_all_measure_harms_no_other_frame(scorer, production):
+    boxes = production.recorded.boxes.copy()
+    row = int(production.frames.rows[0])
+    boxes[row, :6] = [1e200, -1e200, 0.0, 1e200, 1e180, 1.0]
+    far = Detections3D(
+        offsets=production.recorded.offsets, boxes=boxes,
+        labels=production.recorded.labels, scores=production.recorded.scores,
+    )  # fmt: skip
+    given = {"class_scores": production.class_scores, "class_space": "sigmoid", "features": production.features}
+    scored = scorer.score(far, production.suppressed, keys=production.keys, **given)
+    whole = score(scorer, production)
+    for frame in range(1, FRAMES):
+        assert_same_frame(scored, frame, whole, frame)
+    assert np.isfinite(scored.error_proba).all()
 
 
 def test_without_codebooks_units_are_uncoded(production):
