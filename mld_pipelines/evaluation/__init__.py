@@ -5,6 +5,11 @@ from __future__ import annotations
 from mld_pipelines.evaluation._artifacts import load_baseline, load_detection_scorer, load_scorer
 from mld_pipelines.evaluation._current import current_result, current_results, promote_result
 from mld_pipelines.evaluation._datasets import PRODUCTION, choose_decision_dataset
+from mld_pipelines.evaluation._detection_evidence import (
+    DETECTION_EVIDENCE_SCHEMA,
+    detection_window_evidence,
+    estimate_frames,
+)
 from mld_pipelines.evaluation._detection_metrics import DETECTION_EXTRAS, counted_units
 from mld_pipelines.evaluation._epochs import EpochSpec, format_spec, parse_spec, resolve_epochs
 from mld_pipelines.evaluation._evaluate import Progress, compute, evaluate, evaluate_again
@@ -36,6 +41,7 @@ __all__ = [
     "ALEATORIC",
     "BOX_COLUMNS",
     "CATEGORY_RATIOS",
+    "DETECTION_EVIDENCE_SCHEMA",
     "DETECTION_EXTRAS",
     "DETECTION_VIEW_COLUMNS",
     "EVIDENCE_SCHEMA",
@@ -60,6 +66,8 @@ __all__ = [
     "counted_units",
     "current_result",
     "current_results",
+    "detection_window_evidence",
+    "estimate_frames",
     "estimate_units",
     "evaluate",
     "evaluate_again",

@@ -15,7 +15,7 @@ from mld_pipelines.exceptions import InvalidInputError, LakeError, UnknownEpochE
 from mld_pipelines.tables import ESTIMATORS_MODELS, ISSUE_COLUMNS, TRACES_INPUTS
 
 if TYPE_CHECKING:
-    from mld_pipelines.diagnosis import DetectionEstimator, ErrorEstimator, ProductionScorer
+    from mld_pipelines.diagnosis import DetectionEstimator, DetectionScorer, ErrorEstimator, ProductionScorer
     from mld_pipelines.evaluation import StoredResult
 
 __all__ = ["ResultContents"]
@@ -69,23 +69,31 @@ class ResultContents:
         return self._loaded[epoch]
 
     @functools.cached_property
-    def _estimators(self) -> dict[int | None, DetectionEstimator]:
+    def _frame_scorers_loaded(self) -> dict[int | None, DetectionScorer]:
         return {}
+
+    def _frame_scorer(self, epoch: int | None) -> DetectionScorer:
+        """Return the scorer of a detector's epoch, kept for the next call."""
+        loaded, stored = self._frame_scorers_loaded, self._stored
+        if epoch not in loaded:
+            loaded[epoch] = load_detection_scorer(stored.lake, stored.result_name, n_epoch=epoch)
+        return loaded[epoch]
 
     def _estimator(self, epoch: int | None) -> ErrorEstimator | DetectionEstimator:
         """Return what estimated the error probabilities of an epoch."""
-        if not self._detects:
-            return self._scorer(epoch).estimator
-        if epoch not in self._estimators:
-            stored = self._stored
-            self._estimators[epoch] = load_detection_scorer(stored.lake, stored.result_name, n_epoch=epoch).estimator
-        return self._estimators[epoch]
+        return self._frame_scorer(epoch).estimator if self._detects else self._scorer(epoch).estimator
 
-    def _scorers(self, n_epoch: int | None) -> ScorerChoice:
+    def _scorers(self, n_epoch: int | None) -> ScorerChoice[ProductionScorer]:
+        return ScorerChoice(*self._weights(n_epoch), self._scorer)
+
+    def _frame_scorers(self, n_epoch: int | None) -> ScorerChoice[DetectionScorer]:
+        return ScorerChoice(*self._weights(n_epoch), self._frame_scorer)
+
+    def _weights(self, n_epoch: int | None) -> tuple[str, dict[str, int | None], int | None]:
+        """Return the name, the epoch by fingerprint and the epoch that is wanted."""
         row = self._stored.row
         epochs = dict(zip(row["fingerprints"], row["epochs"], strict=True))
-        wanted = None if n_epoch is None else self._epoch(n_epoch)
-        return ScorerChoice(self._stored.result_name, epochs, wanted, self._scorer)
+        return self._stored.result_name, epochs, None if n_epoch is None else self._epoch(n_epoch)
 
     def _epoch(self, n_epoch: int | None) -> int | None:
         """Return an epoch of this result; None stands for the latest."""

@@ -47,7 +47,7 @@ class ReportFacts:
         intervals: Long rows of `evaluation/metrics`: dataset, metric, value, low, high, n.
         issues: Issues of the deciding dataset, the worst first.
         codes: `Result.get_codes()`.
-        evidence: `evaluation.window_evidence`.
+        evidence: `evaluation.window_evidence`; of a detector `evaluation.detection_window_evidence`.
         reliability: Reliability bins by dataset, the reference first.
         boxes: Of a detector the units of the deciding dataset; None for a classifier.
         class_names: Names by class index, if they are known.

@@ -34,12 +34,7 @@ _TIE = 1.03
 def evidence_section(facts: ReportFacts) -> Markup:
     """Return reliability, estimated against true error, and what simpler estimates say."""
     if facts.boxes is not None:
-        return tag(
-            "section",
-            tag("h2", "How far to trust the estimates"),
-            tag("p", "Of predictions: whether one is wrong is known here and was predicted without its label."),
-            tag("div", _reliabilities(facts), class_="grid"),
-        )
+        return _of_boxes(facts)
     windows = facts.evidence.filter(pl.col("kind") != "all")
     return tag(
         "section",
@@ -49,6 +44,60 @@ def evidence_section(facts: ReportFacts) -> Markup:
         tag("div", _by_dataset(facts.evidence.filter(pl.col("kind") == "all")), _beside_peers(windows), class_="grid"),
         _badges(facts),
     )
+
+
+def _of_boxes(facts: ReportFacts) -> Markup:
+    """Return the section of a detector: precision and recall of windows of frames."""
+    windows = facts.evidence.filter(pl.col("kind") != "all")
+    if windows.is_empty():
+        said: str = "No other labelled dataset was traced: how estimates fare on new data cannot be shown."
+    else:
+        names = ", ".join(windows["dataset"].unique().sort())
+        said = f"Windows are drawn from datasets the estimator was not fitted on: {names}. Labels only score it."
+    pictures = [_rate_agreement(windows, rate) for rate in ("precision", "recall")] if windows.height else []
+    return tag(
+        "section",
+        tag("h2", "How far to trust the estimates"),
+        tag("p", said),
+        tag("div", [*_reliabilities(facts), *pictures], class_="grid"),
+        _rates_beside(windows) if windows.height else None,
+        _badges(facts),
+    )
+
+
+def _rate_agreement(windows: pl.DataFrame, rate: str) -> Markup:
+    frame = windows.with_columns(pl.format("{}, {}", "dataset", "name").alias("label"))
+    picture = agreement_diagram(
+        frame, title=f"Estimated and true {rate} of windows", true=f"{rate}_true", estimated=rate, low=f"{rate}_low",
+        high=f"{rate}_high", kind="dataset", name="label", size=_PICTURE,
+    )  # fmt: skip
+    caption = "Each point is a window of frames; the line is the 90 % interval of the estimate, which saw no label."
+    return tag("figure", svg(picture), tag("figcaption", caption))
+
+
+def _rates_beside(windows: pl.DataFrame) -> Markup:
+    """Return mean differences from the truth, beside the reference's own rates and the mean score."""
+    peers = {"": "estimate of this result", "_reference": "as on the reference", "_score": "mean score of the boxes"}
+    lines: list[list[Any]] = [
+        [said, *(_gap_of(windows, f"{rate}{suffix}", f"{rate}_true") for rate in ("precision", "recall"))]
+        for suffix, said in peers.items()
+    ]
+    covered = [
+        (pl.col(f"{rate}_low") <= pl.col(f"{rate}_true")) & (pl.col(f"{rate}_true") <= pl.col(f"{rate}_high"))
+        for rate in ("precision", "recall")
+    ]
+    lines.append(
+        ["90 % interval holds the true rate", *(percent(windows.select(one.mean()).item()) for one in covered)]
+    )
+    caption = f"Mean absolute difference from the true rate over {windows.height} windows."
+    return table(["", "precision", "recall"], lines, caption=caption)
+
+
+def _gap_of(windows: pl.DataFrame, estimated: str, true: str) -> str:
+    if estimated not in windows.columns:
+        return "–"
+    gap = windows.select((pl.col(estimated) - pl.col(true)).abs().mean()).item()
+    return "–" if gap is None else f"{100 * gap:.2f} points"
 
 
 def _whose(facts: ReportFacts) -> Markup:

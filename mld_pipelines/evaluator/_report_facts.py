@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from mld_pipelines.evaluation import EVIDENCE_SCHEMA, load_model_facts, reliability_bins, window_evidence
+from mld_pipelines.evaluation import (
+    detection_window_evidence,
+    load_model_facts,
+    reliability_bins,
+    window_evidence,
+)
 from mld_pipelines.evaluator._report import ReportFacts
 
 if TYPE_CHECKING:
@@ -56,7 +61,7 @@ def gather_facts(
         .sort("dataset", maintain_order=True),
         issues=own,
         codes=codes.filter(in_epoch),
-        evidence=pl.DataFrame(schema=EVIDENCE_SCHEMA) if detects else window_evidence(stored),
+        evidence=detection_window_evidence(stored) if detects else window_evidence(stored),
         reliability=_reliability(known, decisive),
         boxes=known.filter(pl.col("dataset_type") == decisive) if detects else None,
         class_names=load_model_facts(stored.lake, stored.model_key, row["fingerprint"]).class_names if detects else (),

@@ -21,6 +21,7 @@ from mld_pipelines.evaluator._comparison import Comparison, compare_sides
 from mld_pipelines.evaluator._detection_comparison import compare_detectors
 from mld_pipelines.evaluator._display import ResultFrame, Summary
 from mld_pipelines.evaluator._exporting import ResultExport
+from mld_pipelines.evaluator._frame_scoring import estimate_given_frames, score_given_frames
 from mld_pipelines.evaluator._samples import order_units, sample_frame, select_units
 from mld_pipelines.evaluator._scoring import ErrorRateEstimate, Given, estimate_given, score_given
 from mld_pipelines.exceptions import InvalidInputError
@@ -29,6 +30,7 @@ from mld_pipelines.tables import CATEGORIES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mld_pipelines.diagnosis import DetectionEstimate
 
 __all__ = ["Result"]
 
@@ -275,14 +277,17 @@ class Result(ResultExport):
             logits: `(N, K)`; or `probabilities`.
             probabilities: `(N, K)`.
             rows: Instead of arrays, rows of logged inferences: a polars frame (as `landing/inferences`), a pandas
-                frame or mappings with `logits` or `probs`, `feature` and `fingerprint`.
+                frame or mappings with `logits` or `probs`, `feature` and `fingerprint`. Of a detector always rows, with
+                the columns of its boxes.
             n_epoch: Epoch whose estimator is wanted; None takes that of the rows' weights, for arrays the latest.
             accept_fingerprint: Score rows of other weights, or of unknown ones, all the same.
 
         Returns:
             error_proba, error_code, category, is_aleatoric, reasons, prediction, confidence, support_distance,
             is_invalid; for rows, what names them first. A unit with NaN, infinity or missing values is null and
-            `is_invalid`; empty input gives an empty frame.
+            `is_invalid`; empty input gives an empty frame. Of a detector one row per frame: error_proba (of any error),
+            error_code, category, expected_errors, expected_misses, and lists with one entry per recorded box
+            (box_error_proba, box_error_codes, box_categories) and per expected miss (missed_…).
 
         Raises:
             InvalidInputError: Other widths than the result was made with, rows of other weights, missing features.
@@ -292,7 +297,8 @@ class Result(ResultExport):
             features=features, logits=logits, probabilities=probabilities, rows=rows,
             accept_fingerprint=accept_fingerprint,
         )  # fmt: skip
-        self._refuse_boxes("scored")
+        if self._detects:
+            return score_given_frames(given, self._frame_scorers(n_epoch))
         return score_given(given, self._scorers(n_epoch))
 
     def estimate_error_rate(
@@ -325,16 +331,34 @@ class Result(ResultExport):
             features=features, logits=logits, probabilities=probabilities, rows=rows,
             accept_fingerprint=accept_fingerprint,
         )  # fmt: skip
-        self._refuse_boxes("estimated")
-        return estimate_given(given, self._scorers(n_epoch), level=level)
-
-    def _refuse_boxes(self, what: str) -> None:
         if self._detects:
             raise InvalidInputError(
-                f"{self.result_name!r} is of a detector, whose frames are more than features and logits; nothing was "
-                f"{what}. Pass result_name={self.result_name!r} to ObjectDetection3DLogger: it scores every box, and "
-                "Monitoring estimates precision and recall."
+                f"{self.result_name!r} is of a detector, which errs in two ways; nothing was estimated. Call "
+                "estimate_precision_recall(rows=...)."
             )
+        return estimate_given(given, self._scorers(n_epoch), level=level)
+
+    def estimate_precision_recall(
+        self, rows: Any, *, level: float = 0.9, n_epoch: int | None = None, accept_fingerprint: bool = False
+    ) -> DetectionEstimate:
+        """Estimate precision and recall of a detector's frames without their labels, with intervals and badges.
+
+        Args:
+            rows: Rows of logged inferences, as in `score`.
+            level: 0.8, 0.9 or 0.95.
+            n_epoch: As in `score`.
+            accept_fingerprint: As in `score`.
+
+        Raises:
+            InvalidInputError: The result is of a classifier, as in `score`, another level, or rows of several epochs.
+            UnknownEpochError: The result has no such epoch.
+        """
+        if not self._detects:
+            raise InvalidInputError(
+                f"{self.result_name!r} is of a classifier; nothing was estimated. Call estimate_error_rate."
+            )
+        given = Given(rows=rows, accept_fingerprint=accept_fingerprint)
+        return estimate_given_frames(given, self._frame_scorers(n_epoch), level=level)
 
 
 def _listed(names: str | Sequence[str] | None) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import polars as pl
@@ -123,7 +123,7 @@ class ErrorRateEstimate:
         return [(name, "–" if value is None else f"{value:.3f}") for name, value in values.items()]
 
 
-def score_given(given: Given, scorers: ScorerChoice) -> ResultFrame:
+def score_given(given: Given, scorers: ScorerChoice[ProductionScorer]) -> ResultFrame:
     """Return one row per unit with its score columns.
 
     Raises:
@@ -146,7 +146,7 @@ def score_given(given: Given, scorers: ScorerChoice) -> ResultFrame:
     return ResultFrame(pl.concat(parts).sort("_order").drop("_order"))
 
 
-def estimate_given(given: Given, scorers: ScorerChoice, *, level: float) -> ErrorRateEstimate:
+def estimate_given(given: Given, scorers: ScorerChoice[ProductionScorer], *, level: float) -> ErrorRateEstimate:
     """Estimate the error rate of the given units.
 
     Raises:
@@ -186,8 +186,20 @@ def estimate_given(given: Given, scorers: ScorerChoice, *, level: float) -> Erro
     )
 
 
+class _OfWeights(Protocol):
+    """A scorer of any task."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Weights it belongs to."""
+        ...
+
+
+S = TypeVar("S", bound=_OfWeights)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class ScorerChoice:
+class ScorerChoice(Generic[S]):
     """Which of a result's scorers may score what.
 
     Attributes:
@@ -200,15 +212,15 @@ class ScorerChoice:
     result_name: str
     epochs: dict[str, int | None]
     n_epoch: int | None
-    load: Callable[[int | None], ProductionScorer]
+    load: Callable[[int | None], S]
 
-    def of(self, fingerprint: str | None) -> ProductionScorer:
+    def of(self, fingerprint: str | None) -> S:
         """Return the scorer of these weights, else the one asked for, else the latest."""
         if self.n_epoch is None and fingerprint in self.epochs:
             return self.load(self.epochs[fingerprint])
         return self.load(self.n_epoch if self.n_epoch is not None else list(self.epochs.values())[-1])
 
-    def by_fingerprint(self, fingerprints: list[str | None], *, accept: bool) -> dict[str | None, ProductionScorer]:
+    def by_fingerprint(self, fingerprints: list[str | None], *, accept: bool) -> dict[str | None, S]:
         """Return the scorer of each fingerprint among the rows.
 
         Raises:
