@@ -31,11 +31,12 @@ def parse_folder(name: str) -> tuple[str, dict[str, str | list[str]]] | None:
     factory, known = SCHEMES[scheme]
     text, _, query = rest.partition("?")
     options = parse_qsl(query, keep_blank_values=True)
-    wrong = [key for key, value in options if key not in known or not value]
-    if not text or wrong or len(dict(options)) < len(options):
+    unknown, empty = [key for key, _ in options if key not in known], [key for key, value in options if not value]
+    if not text or unknown or empty or len(dict(options)) < len(options):
+        why = f": there is no option {unknown[0]!r}" if unknown else f": option {empty[0]!r} is empty" if empty else ""
         raise InvalidInputError(
-            f"data set {name!r} cannot be read: {'options ' + ', '.join(wrong) if wrong else 'it'} must have the form "
-            f"{scheme}:/path?option=value, each of {', '.join(known)} at most once. Nothing was recorded."
+            f"data set {name!r} cannot be read{why}. It must have the form {scheme}:/path?option=value, each of "
+            f"{', '.join(known)} at most once. Nothing was recorded."
         )
     path = Path(unquote(text.removeprefix("//"))).expanduser().absolute()
     if not path.is_dir():

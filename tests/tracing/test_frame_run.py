@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from examples.drive.datasets import drive_dataset, drive_model
@@ -14,8 +15,10 @@ from mld_pipelines.tables import LANDING_MODELS, LANDING_TRACES, OPS_QUARANTINE
 from mld_pipelines.tracing import is_stress_due, register_dataset, register_model, stress_run, trace_run
 from mld_pipelines.tracing._worker import one_thread
 from mld_pipelines.training import ObjectDetection3DTracer
+from tests.support.nuscenes_tables import NuScenesWriter, rigid
 
 KITTI = Path(__file__).resolve().parents[3] / "shared" / "data" / "kitti"
+SWEEP = KITTI.parent / "nuscenes" / "lidar_top.pcd.bin"
 #: Set anew by every run.
 ARRIVAL = ["stream_id", "seq", "row", "ingested_at", "ingest_day", "captured_at"]
 
@@ -133,6 +136,23 @@ def test_labels_that_count_in_another_order_than_the_model_are_refused_before_an
     with pytest.raises(WorkerPoolError, match=r"class 'Pedestrian' is number 1 of the labels.*\?classes=First,Second"):
         run(registered, f"kitti:{KITTI}")
     assert registered.version(LANDING_TRACES) is None
+
+
+@pytest.mark.skipif(not SWEEP.exists(), reason="../shared/data/nuscenes is missing")
+def test_a_nuscenes_folder_is_traced_by_its_path(registered, tmp_path):
+    """The real sweep, and tables written around it: a car ahead and an animal, which is no class of the benchmark."""
+    sweep = np.fromfile(SWEEP, "<f4").reshape(-1, 5)
+    writer = NuScenesWriter(tmp_path / "nuscenes", lidar2ego=rigid((0.94, 0.0, 1.84), yaw=-np.pi / 2))
+    pose = writer.add("s1", ego2global=rigid((400.0, 1100.0, 0.0), yaw=2.0), time_us=1_532_402_927_647_951, cloud=sweep)
+    car, dog = [5.0, 20.0, -0.5, 1.9, 4.6, 1.7, 0.7], [1.0, 9.0, -1.0, 0.4, 0.9, 0.6, 0.0]
+    writer.annotate("x", "s1", box=car, pose=pose, category="vehicle.car")
+    writer.annotate("y", "s1", box=dog, pose=pose, category="animal")
+    report = run(registered, f"nuscenes:{writer.write()}?version=v1.0-mini&classes=car,truck,pedestrian,bicycle")
+    assert report.complete
+    row = traced(registered).row(0, named=True)
+    assert (row["input_id"], row["truth_labels"]) == ("s1", [0])
+    np.testing.assert_allclose(row["truth_boxes_3d"], car, atol=1e-6)
+    assert np.isnan(row["truth_velocities"]).all()
 
 
 def test_what_looks_wrong_in_a_data_set_is_told_once_with_the_evidence(registered, caplog):
