@@ -21,6 +21,8 @@ _SHOWN = "see `mld tables show ops/quarantine`"
 def refusals(lake: Lake, model_key: str, *, streams: pl.Series | None = None) -> str | None:
     """Return how many traced rows of a model were refused and the commonest reason; None if none were.
 
+    What a later attempt of the same stream did bring in is not refused any more.
+
     Args:
         lake: The lake.
         model_key: `model_name@version_name`.
@@ -31,7 +33,13 @@ def refusals(lake: Lake, model_key: str, *, streams: pl.Series | None = None) ->
     )
     if streams is not None:
         refused = refused.filter(pl.col("stream_id").is_in(streams.implode()))
-    rows = refused.group_by("stream_id", "seq", "row").agg(pl.col("reason").min())
+    batch, whole = ["stream_id", "seq"], pl.col("row") < 0
+    landed = lake.scan(LANDING_TRACES, model_key=model_key).select(*batch, "row")
+    found_rows = refused.group_by(*batch, "row").agg(pl.col("reason").min())
+    rows = pl.concat([
+        found_rows.filter(~whole).join(landed, on=[*batch, "row"], how="anti"),
+        found_rows.filter(whole).join(landed, on=batch, how="anti"),
+    ])  # fmt: skip
     reasons = rows.group_by("reason").agg(pl.len().alias("rows"))
     found = reasons.sort("rows", "reason", descending=[True, False]).collect()
     if found.is_empty():

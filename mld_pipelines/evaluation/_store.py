@@ -44,8 +44,9 @@ class Evaluation:
 
     @property
     def counts(self) -> int:
-        """Units of all epochs."""
-        return sum(outcome.units.height for outcome in self.outcomes)
+        """Units of all epochs; an object that was found is counted as the prediction that found it."""
+        counted = (pl.col("unit_kind") != "object") | pl.col("is_error")
+        return sum(outcome.units.filter(counted).height for outcome in self.outcomes)
 
 
 def store(

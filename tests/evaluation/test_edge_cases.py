@@ -11,6 +11,8 @@ import pytest
 
 from mld_pipelines.evaluation import estimate_units, evaluate, load_scorer
 from mld_pipelines.exceptions import InvalidInputError
+from mld_pipelines.lake import Batch
+from mld_pipelines.tables import OPS_QUARANTINE
 from tests.support.traced import MODEL, START, toy_outputs, write_feedback, write_inferences, write_trace
 
 if TYPE_CHECKING:
@@ -138,6 +140,18 @@ def test_rows_that_were_refused_before_the_inputs_were_traced_again_are_not_brou
     result = traced(lake, 210, predictions(210, 2), at=START + timedelta(hours=1))
     assert metric(result, "counts") == 210.0
     assert not [text for text in result.row["warnings"] if "refused" in text]
+
+
+def test_a_batch_that_a_later_attempt_brought_in_is_refused_no_more(lake: Lake) -> None:
+    refused = {"stream_id": "val", "seq": 0, "row": -1, "table": "landing/traces", "model_key": MODEL,
+               "rule": "batch|worker", "reason": "items 0 to 209 of 'val', given up after 3 attempts",
+               "quarantined_at": START, "ingest_day": START.date()}  # fmt: skip
+    schema = {name: OPS_QUARANTINE.column(name).data_type for name in refused}
+    lake.commit_once(
+        OPS_QUARANTINE, [Batch("val#batches", 0, OPS_QUARANTINE.align(pl.DataFrame([refused], schema=schema)))]
+    )
+    write_trace(lake, "val", 210, seed=2, stream="val")
+    assert not [text for text in evaluate(lake, MODEL).row["warnings"] if "refused" in text]
 
 
 def test_a_trace_without_a_usable_row_is_an_error_that_says_so(lake: Lake) -> None:
