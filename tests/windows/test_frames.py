@@ -21,10 +21,12 @@ from mld_pipelines.windows import (
     aggregate_frames,
     compare_codes,
     derive,
+    drift_threshold,
     evaluate_alerts,
     fit_detection_baseline,
     frame_columns,
     gather_windows,
+    jensen_shannon,
     merge,
     ranges_of,
     roll_up,
@@ -250,6 +252,26 @@ def test_the_design_effect_of_independent_boxes_is_one():
     rng = np.random.default_rng(1)
     of_frame = np.sort(rng.integers(0, 2000, 20_000))
     assert design_effect(pl.Series(rng.integers(0, 6, 20_000)), of_frame, 2000) == pytest.approx(1.0, abs=0.06)
+
+
+def test_windows_of_frames_without_drift_exceed_the_threshold_as_rarely_as_stated():
+    rng = np.random.default_rng(0)
+
+    def frames(n):  # every frame has a mix of classes of its own
+        return np.stack([rng.multinomial(8, mix) for mix in rng.dirichlet(np.full(4, 0.5), n)])
+
+    over = []
+    for _ in range(10):
+        reference = frames(300)
+        cells = pl.Series(np.concatenate([np.repeat(np.arange(4), row) for row in reference]))
+        effect = design_effect(cells, np.repeat(np.arange(300), 8), 300)
+        counts = reference.sum(axis=0)
+        limits = [drift_threshold(counts.tolist(), 800, design_effect=one) for one in (effect, 1.0)]
+        distances = jensen_shannon(np.stack([frames(100).sum(axis=0) for _ in range(40)]), counts)
+        over.append([(distances > limit).mean() for limit in limits])
+    with_effect, without = np.mean(over, axis=0)
+    assert with_effect <= 0.02
+    assert without >= 0.15
 
 
 BASELINE = Baseline(
