@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m examples.demo", description=__doc__)
-    parser.add_argument("--part", choices=("all", "digits", "drive"), default="digits", help="what to run")
+    parser.add_argument("--part", choices=("all", "digits", "drive"), default="all", help="what to run")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     chosen = parser.parse_args(arguments)
     started = time.monotonic()
@@ -126,8 +126,11 @@ def trace_scenes(step: Step) -> list[TraceRunReport]:
 def watch_drive(step: Step, lake: Lake, platform: Platform, traced: Sequence[TraceRunReport]) -> Driven:
     """Go on with the 3D part: wait for the platform's evaluation, log a week of driving, monitor it."""
     from examples.demo import drive, loop
+    from examples.demo.week import shots
     from examples.drive.model import drive_model
 
+    step("building the streets of a week")
+    frames = list(shots())
     step("waiting for the platform to evaluate the detector by itself")
     wait(loop, "a result of the detector", lambda: drive.first_result() is not None, platform.require_alive)
     result = drive.first_result()
@@ -135,8 +138,8 @@ def watch_drive(step: Step, lake: Lake, platform: Platform, traced: Sequence[Tra
         raise RuntimeError(f"the result of {drive.MODEL}@{drive.VERSION} is gone")
     step(f"{result.result_name} is current; driving for a week with the logger")
     week, stats = drive.serve_week(
-        drive_model(), result.result_name, advance=lambda at: step(f"driving on {at:%d %b}")
-    )  # fmt: skip
+        drive_model(), frames, result.result_name, advance=lambda at: step(f"driving on {at:%d %b}")
+    )
     step("waiting for the sensors to monitor the week")
     wait(loop, "windows of every day", lambda: drive.monitored(lake, result.result_name), platform.require_alive)
     return drive.Driven(result, week, tuple(traced), stats)

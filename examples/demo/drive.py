@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from examples.demo.week import PER_DAY, WEEK, Week, shots, week_clock
+from examples.demo.week import PER_DAY, WEEK, Week, week_clock
 from mld_pipelines.compute import PoolPolicy
 from mld_pipelines.evaluator import Evaluator, Result
 from mld_pipelines.exceptions import MldError, UnknownModelError
@@ -16,7 +16,7 @@ from mld_pipelines.tables import MONITORING_WINDOWS
 from mld_pipelines.tracing import register_dataset, register_model, trace_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from datetime import datetime
 
     from examples.demo.week import Shot
@@ -31,7 +31,7 @@ MODEL, VERSION = "pillars", "v1"
 SCENES = {"train": ("train", 64), "val": ("mixed", 240)}
 """Part and number of frames of each dataset, every frame of another street. The validation frames hold some 600 false
 and 500 missed boxes, because every fourth saw light rain, light fog or a slightly bent sensor: an estimator learns what
-rain does from drops it has seen. Of clear days alone it takes them for pedestrians, as the detector does."""
+rain does from drops it has seen (docs/drive.md tells what clear days alone would give)."""
 _TRACE_BATCH = 64
 
 
@@ -101,12 +101,17 @@ def first_result() -> Result | None:
 
 
 def serve_week(
-    model: PillarDetector, result_name: str, *, advance: Callable[[datetime], None] = lambda _: None
+    model: PillarDetector,
+    frames: Iterable[Shot],
+    result_name: str,
+    *,
+    advance: Callable[[datetime], None] = lambda _: None,
 ) -> tuple[Week, Stats]:
     """Drive for a week with the logger in place of the detector; return the truth about it.
 
     Args:
         model: The detector.
+        frames: Of the week.
         result_name: Result that judges the frames.
         advance: Called with the time of every frame.
 
@@ -119,7 +124,7 @@ def serve_week(
     with ObjectDetection3DLogger(
         model, MODEL, VERSION, result_name, clock=clock, stream_id="demo-drive", overflow="block"
     ) as logger:
-        for shot in shots():
+        for shot in frames:
             clock.now = shot.at
             with torch.no_grad():
                 (found,) = logger(shot.points, request_ids=[shot.request_id])

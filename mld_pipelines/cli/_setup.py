@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -45,15 +45,19 @@ def init() -> Answer:
 def demo(
     *,
     checkout: Annotated[str, typer.Option(help="Checkout of mld_pipelines, where examples/demo lies.")] = ".",
+    part: Annotated[
+        Literal["all", "digits", "drive"],
+        typer.Option(help="`digits`: a classifier of handwritten digits; `drive`: a 3D detector on the road."),
+    ] = "all",
     as_json: bool = False,
 ) -> Answer:
-    """Watch the whole loop on real data: trace, evaluate, monitor, re-evaluate. State lives in .mld/demo."""
+    """Watch the whole loop: trace, evaluate, monitor, re-evaluate. State lives in .mld/demo."""
     folder = Path(checkout).expanduser().absolute()
     if not (folder / "examples" / "demo").is_dir():
         raise ConfigurationError(
             f"there is no examples/demo in {folder}: the demo runs from a checkout of mld_pipelines."
         )
-    arguments = [sys.executable, "-m", "examples.demo", *(["--json"] if as_json else [])]
+    arguments = [sys.executable, "-m", "examples.demo", "--part", part, *(["--json"] if as_json else [])]
     done = subprocess.run(arguments, cwd=folder, check=False)  # noqa: S603 - our own interpreter
     raise typer.Exit(Exit.INTERRUPTED if done.returncode < 0 else done.returncode)
 

@@ -97,3 +97,11 @@ def test_demo_ends_as_the_demo_ends(mld, tmp_path, status):
     folder.mkdir(parents=True)
     (folder / "__main__.py").write_text(f"import sys; sys.exit({status} if '--json' in sys.argv else 9)")
     assert mld("demo", "--checkout", str(tmp_path), "--json").exit == status
+
+
+def test_demo_runs_the_part_that_was_asked_for(mld, tmp_path):
+    folder = tmp_path / "examples" / "demo"
+    folder.mkdir(parents=True)
+    (folder / "__main__.py").write_text("import sys; sys.exit(sys.argv[1:] != ['--part', 'drive'])")
+    assert mld("demo", "--checkout", str(tmp_path), "--part", "drive").exit == 0
+    assert mld("demo", "--checkout", str(tmp_path)).exit == 1

@@ -50,7 +50,7 @@ def test_every_table_is_listed_with_its_rows_and_delta_version(demo):
     assert [name for name in TABLES if tables[name]["rows"] < 1] == []
     assert all(isinstance(table["version"], int) and table["version"] >= 0 for table in demo["tables"])
     assert {name: tables[name]["rows"] for name in ("landing/traces", "landing/inferences", "landing/feedback")} == {
-        "landing/traces": 1000, "landing/inferences": 14 * 240, "landing/feedback": 420
+        "landing/traces": 1000 + 304, "landing/inferences": 14 * 240 + 8 * 60, "landing/feedback": 420
     }  # fmt: skip
 
 
@@ -65,7 +65,8 @@ def test_the_top_issues_are_named_with_their_errors(demo):
 
 def test_alerts_about_errors_and_drift_fire_in_the_second_week_only(demo):
     due = {"estimated_error_rate", "drift_confidence", "drift_codes", "realised_error_rate"}
-    raised = [alert for alert in demo["alerts"] if alert["rule"] in due]  # `latency` depends on the machine
+    of_digits = [alert for alert in demo["alerts"] if alert["model_key"] == "digits@v1"]
+    raised = [alert for alert in of_digits if alert["rule"] in due]  # `latency` depends on the machine
     assert {alert["rule"] for alert in raised} == due, demo["alerts"]
     assert [alert for alert in raised if alert["opened_at"] < WEEK_TWO or alert["state"] != "firing"] == []
 
@@ -105,7 +106,7 @@ def test_a_demo_takes_few_runs_and_none_fails(platform):
     runs = platform.graphql("{ runsOrError { ... on Runs { results { runId jobName status } } } }")["runsOrError"]
     states = Counter((run["jobName"], run["status"]) for run in runs["results"])
     assert {status for _, status in states} == {"SUCCESS"}, f"{states}; logs: {platform.home / 'dagster' / 'logs'}"
-    assert sum(states.values()) <= 25, states
+    assert sum(states.values()) <= 30, states
 
 
 def test_a_second_run_sends_the_same_streams_and_every_count_stays(demo, second_run):
@@ -121,5 +122,5 @@ def test_a_second_run_reports_every_batch_as_known(demo, second_run):
 
 
 def test_a_second_run_shows_the_same_findings(demo, second_run):
-    for part in ("results", "days", "issues", "alerts"):
+    for part in ("results", "days", "issues", "alerts", "drive"):
         assert second_run.document[part] == demo[part], part
