@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
-from mld_pipelines.diagnosis import DETECTION_SCORE_NAMES
-from mld_pipelines.evaluation import CATEGORY_RATIOS, DETECTION_EXTRAS, METRIC_COLUMNS, METRIC_EXTRAS
+from mld_pipelines.diagnosis import DETECTION_SCORE_NAMES, estimate_detection_window
+from mld_pipelines.evaluation import (
+    CATEGORY_RATIOS,
+    DETECTION_EVIDENCE_SCHEMA,
+    DETECTION_EXTRAS,
+    FRAME_SCORE_COLUMNS,
+    METRIC_COLUMNS,
+    METRIC_EXTRAS,
+    detection_window_evidence,
+    evaluate,
+    load_detection_scorer,
+    score_frames,
+)
+from mld_pipelines.evaluation._frame_boxes import frame_boxes
 from mld_pipelines.evaluator import Evaluator, Result
 from mld_pipelines.evaluator._report_boxes import box_table
 from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.lake import Lake
 from mld_pipelines.metrics import mcnemar
-from tests.support.traced_frames import write_frames
+from mld_pipelines.tables import LANDING_INFERENCES
+from tests.support.traced_frames import write_frames, write_logged_frames
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -241,10 +256,87 @@ def test_frames_with_other_true_boxes_are_left_out(
     assert any("3 frames have other true boxes" in note for note in found.notes)
 
 
-@pytest.mark.parametrize("method", ["score", "estimate_error_rate"])
-def test_scoring_points_to_the_logger(result: Result, method: str) -> None:
-    with pytest.raises(InvalidInputError, match="Pass result_name='first' to ObjectDetection3DLogger"):
-        getattr(result, method)(features=[[0.0]], logits=[[0.0]])
+@pytest.fixture(scope="module")
+def logged(endpoint: str, result: Result) -> pl.DataFrame:
+    """300 frames that a Logger stored, of the kind that the reference is made of."""
+    lake = Lake.open(endpoint)
+    write_logged_frames(lake, 300, seed=9)
+    return lake.scan(LANDING_INFERENCES, model_key="pillars@v1").collect().sort("row", "seq")
+
+
+def test_rows_get_the_scores_that_a_logger_records(endpoint: str, result: Result, logged: pl.DataFrame) -> None:
+    scorer = load_detection_scorer(Lake.open(endpoint), "first")
+    expected = score_frames(logged, scorer)
+    found = result.score(rows=logged)
+    assert found["request_id"].to_list() == logged["request_id"].to_list()
+    assert_frame_equal(pl.DataFrame(found.select(FRAME_SCORE_COLUMNS)), expected.select(FRAME_SCORE_COLUMNS))
+    assert found["box_error_proba"].list.len().to_list() == logged["labels"].list.len().to_list()
+
+
+def test_scores_do_not_depend_on_the_rows_beside_them(result: Result, logged: pl.DataFrame) -> None:
+    whole, one = result.score(rows=logged), result.score(rows=logged[7:8])
+    assert_frame_equal(pl.DataFrame(whole[7:8]), pl.DataFrame(one))
+
+
+def test_mappings_without_the_columns_that_a_detector_lacks_are_scored(result: Result, logged: pl.DataFrame) -> None:
+    names = ["fingerprint", "boxes_3d", "scores", "labels", "class_scores", "class_space", "features"]
+    found = result.score(rows=logged.select(names).to_dicts()[:3])
+    assert found["scored_by"].null_count() == 0
+
+
+def test_no_rows_give_an_empty_frame(result: Result, logged: pl.DataFrame) -> None:
+    found = result.score(rows=logged.clear())
+    assert found.height == 0
+    assert set(FRAME_SCORE_COLUMNS) <= set(found.columns)
+    assert result.estimate_precision_recall(logged.clear()).precision is None
+
+
+def test_the_estimate_of_like_frames_holds_the_truth(result: Result, logged: pl.DataFrame) -> None:
+    """The frames are drawn like the reference: its precision and recall are theirs, up to chance."""
+    estimate = result.estimate_precision_recall(logged)
+    row = result.metrics_summary().row(1, named=True)
+    assert estimate.frames == 300
+    assert estimate.precision_low <= row["precision"] <= estimate.precision_high
+    assert estimate.recall_low <= row["recall"] <= estimate.recall_high
+
+
+def test_the_estimate_is_that_of_the_scorer(endpoint: str, result: Result, logged: pl.DataFrame) -> None:
+    scorer = load_detection_scorer(Lake.open(endpoint), "first")
+    boxes = frame_boxes(logged)
+    scored = scorer.score(
+        boxes.recorded, boxes.suppressed, class_scores=boxes.class_scores, class_space=boxes.class_space,
+        features=boxes.features, keys=[f"production/{request}" for request in logged["request_id"]],
+    )  # fmt: skip
+    expected = estimate_detection_window(scorer.window_state(scored), scorer.window_reference)
+    found = result.estimate_precision_recall(logged)
+    assert (found.precision, found.recall, found.recall_low) == pytest.approx(
+        (expected.precision, expected.recall, expected.recall_low)
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"features": [[0.0]], "logits": [[0.0]]}, "more than features and logits"),
+        ({"rows": [{"logits": [0.0]}]}, "no column boxes_3d, scores, labels"),
+    ],
+)
+def test_what_is_no_frame_is_refused(result: Result, given: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidInputError, match=said):
+        result.score(**given)
+
+
+def test_rows_of_other_weights_are_refused_unless_accepted(result: Result, logged: pl.DataFrame) -> None:
+    foreign = logged.head(5).with_columns(pl.lit("e" * 64).alias("fingerprint"))
+    with pytest.raises(InvalidInputError, match="other weights"):
+        result.score(rows=foreign)
+    accepted = result.score(rows=foreign, accept_fingerprint=True)
+    assert_frame_equal(pl.DataFrame(accepted), pl.DataFrame(result.score(rows=logged.head(5))))
+
+
+def test_each_task_has_its_own_estimate(result: Result) -> None:
+    with pytest.raises(InvalidInputError, match=re.escape("estimate_precision_recall(rows=...)")):
+        result.estimate_error_rate(features=[[0.0]], logits=[[0.0]])
 
 
 def test_exported_tables_hold_the_columns_of_boxes(result: Result, tmp_path: Path, units: pl.DataFrame) -> None:
@@ -270,6 +362,30 @@ def test_the_report_speaks_of_boxes(result: Result, tmp_path: Path) -> None:
         assert said in page
     for unsaid in ("macro one-vs-rest", "ATC", "Confusions", "evaluate again for windows"):
         assert unsaid not in page
+    assert "how estimates fare on new data cannot be shown" in page
+
+
+def test_windows_of_another_dataset_score_the_estimates(tmp_path: Path) -> None:
+    lake = Lake.open(str(tmp_path / "lake"))
+    for dataset, n, seed, hardness in (("train", 60, 1, 1.0), ("val", 120, 2, 1.0), ("rain", 250, 3, 1.2)):
+        write_frames(lake, dataset, n, seed=seed, hardness=hardness)
+    result = Result(evaluate(lake, "pillars@v1", result_name="rainy"))
+    found = detection_window_evidence(result._stored)
+    assert found.schema == DETECTION_EVIDENCE_SCHEMA
+    assert set(found["dataset"]) == {"rain"}
+    assert found["kind"].to_list() == ["all", *["random"] * 12]
+    whole, summary = found.row(0, named=True), result.metrics_summary().filter(pl.col("dataset") == "rain")
+    assert whole["frames"] == 250
+    for rate in ("precision", "recall"):
+        assert whole[f"{rate}_true"] == pytest.approx(summary[rate][0])
+        val = result.metrics_summary().filter(pl.col("dataset") == "val")[rate][0]
+        assert whole[f"{rate}_reference"] == pytest.approx(val)
+    # harder frames: recall is overestimated by the reference's own, and less so by the estimate
+    assert whole["recall_true"] < whole["recall"] < whole["recall_reference"]
+    assert (found["recall_low"] <= found["recall_high"]).all()
+    page = result.export(tmp_path / "report.html")[0].read_text()
+    assert "Estimated and true recall of windows" in page
+    assert "as on the reference" in page
 
 
 def test_the_table_of_boxes_agrees_with_the_summary(result: Result, units: pl.DataFrame) -> None:

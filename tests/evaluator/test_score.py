@@ -412,3 +412,8 @@ def test_another_level_is_refused_with_those_that_exist(result: Result, outputs:
     _, features, logits = outputs
     with pytest.raises(InvalidInputError, match=r"0\.8, 0\.9, 0\.95"):
         result.estimate_error_rate(features=features, logits=logits, level=0.5)
+
+
+def test_precision_and_recall_are_of_detectors_only(result: Result) -> None:
+    with pytest.raises(InvalidInputError, match="of a classifier; nothing was estimated. Call estimate_error_rate"):
+        result.estimate_precision_recall([])
