@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["BENCHMARKS"]
+__all__ = ["BENCHMARKS", "GROUPS"]
 
 BENCHMARKS: dict[str, str] = {
     "logging": "benchmarks.logger",
@@ -16,4 +16,10 @@ BENCHMARKS: dict[str, str] = {
     "geometry": "benchmarks.geometry",
     "geometry_errors": "benchmarks.geometry_errors",
     "throughput": "benchmarks.throughput",
+    "gpu": "benchmarks.gpu",
 }
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "detection3d": ("geometry_errors", "geometry", "detection", "throughput", "gpu"),
+}
+"""Benchmarks that are run by one name and summed up in one table of parity and one of speed."""

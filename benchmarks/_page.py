@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-__all__ = ["DATA", "PAGE", "is_judged", "replace_table"]
+__all__ = ["DATA", "PAGE", "is_judged", "replace_table", "table_of"]
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
 DATA = PAGE.parent / "data"
@@ -30,8 +30,18 @@ def is_judged(page: str, name: str) -> bool:
         page: Text of the page.
         name: Name of the benchmark.
     """
+    return re.search(r"\| (met|missed) +\|", table_of(page, name)) is not None
+
+
+def table_of(page: str, name: str) -> str:
+    """Return what stands between the markers of a benchmark; nothing where there are none.
+
+    Args:
+        page: Text of the page.
+        name: Name of the benchmark.
+    """
     found = _between(name).search(page)
-    return found is not None and re.search(r"\| (met|missed) +\|", found[0]) is not None
+    return "" if found is None else found[0]
 
 
 def _between(name: str) -> re.Pattern[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 
@@ -77,3 +78,23 @@ def test_a_judged_table_is_kept_when_the_machine_is_busy(tmp_path, monkeypatch):
 )
 def test_durations_carry_their_unit(seconds, text):
     assert seconds_text(seconds) == text
+
+
+def test_a_report_without_rows_leaves_the_table_alone(tmp_path, monkeypatch, capsys):
+    page = tmp_path / "performance.md"
+    page.write_text(PAGE, encoding="utf-8")
+    monkeypatch.setattr(runner, "PAGE", page)
+    runner._keep("a", Report("Title", ("what",), notes=["No device."], machine=QUIET))
+    assert page.read_text(encoding="utf-8") == PAGE
+    assert "No device." in capsys.readouterr().err
+
+
+def test_numbers_that_pages_reckon_with_are_kept_beside_the_table(tmp_path, monkeypatch):
+    page = tmp_path / "performance.md"
+    page.write_text(PAGE, encoding="utf-8")
+    monkeypatch.setattr(runner, "PAGE", page)
+    monkeypatch.setattr(runner, "DATA", tmp_path)
+    made = report(QUIET)
+    made.terms = {"rows_ms": 0.123456789}
+    runner._keep("a", made)
+    assert json.loads((tmp_path / "a.json").read_text()) == {"rows_ms": 0.123457, "is_judged": True}
