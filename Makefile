@@ -45,7 +45,7 @@ $(INSTALLED):
 
 install: $(INSTALLED) ## Create .venv with the pinned set (every other target does it by itself)
 
-demo: $(INSTALLED) ## Watch the whole loop on real data (3 minutes)
+demo: $(INSTALLED) ## Watch the whole loop, for a classifier and a 3D detector (5 minutes)
 	$(BIN)/mld demo
 
 # The demo's state is opened until there is a lake of your own.
