@@ -415,5 +415,5 @@ def test_another_level_is_refused_with_those_that_exist(result: Result, outputs:
 
 
 def test_precision_and_recall_are_of_detectors_only(result: Result) -> None:
-    with pytest.raises(InvalidInputError, match="of a classifier; nothing was estimated. Call estimate_error_rate"):
+    with pytest.raises(InvalidInputError, match="of a classifier; nothing was estimated"):
         result.estimate_precision_recall([])
