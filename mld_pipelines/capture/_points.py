@@ -50,6 +50,8 @@ def _check_forms(inputs: Any) -> None:
 
 def _clouds(inputs: Any) -> Iterator[Any]:
     """Yield the clouds of an input in whatever it nests them: test-time augmentation, loaders, stacked batches."""
+    if type(inputs).__name__ == "DataContainer":  # of MMDetection3D's loaders
+        inputs = inputs.data
     if isinstance(inputs, Mapping):
         yield from _clouds(inputs.get("points", inputs.get("inputs")))
     elif isinstance(inputs, (list, tuple)) or getattr(inputs, "ndim", 0) == 3:

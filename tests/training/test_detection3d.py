@@ -228,7 +228,13 @@ def test_inputs_that_are_no_clouds_are_refused_before_the_detector_sees_them(tra
     assert tracer.stats.emitted == 0
 
 
-@pytest.mark.parametrize("nest", [lambda c: {"points": [c]}, lambda c: {"inputs": {"points": c}}, torch.stack])
+def contained(given):
+    return {"points": [type("DataContainer", (), {"data": [given]})()]}
+
+
+@pytest.mark.parametrize(
+    "nest", [lambda c: {"points": [c]}, lambda c: {"inputs": {"points": c}}, contained, torch.stack]
+)
 def test_points_that_are_no_numbers_are_found_wherever_they_are_nested(tracing, nest):
     broken = clouds(8, 8)
     broken[1][3, 2] = float("nan")
@@ -252,9 +258,7 @@ def test_a_class_that_has_no_name_is_refused(tracing):
 def test_names_in_another_order_than_the_models_are_refused(detector, tracing):
     detector.class_names = ["car", "truck", "traffic_cone"]
     tracing(class_names=["Car", "Truck", "Traffic Cone"])
-    with pytest.raises(
-        InvalidInputError, match=r"class 'Truck' is number 0 of the labels .* number 1 of the model"
-    ):
+    with pytest.raises(InvalidInputError, match=r"class 'Truck' is number 0 of the labels .* number 1 of the model"):
         tracing(class_names=["Truck", "Car", "Traffic Cone"])
 
 

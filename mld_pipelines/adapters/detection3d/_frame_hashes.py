@@ -65,6 +65,7 @@ def _indexed(inputs: Mapping[str, Any], name: str, frames: int) -> list[Any] | N
 
 def _column(name: str, value: Any, frames: int) -> list[Any]:
     """Return one entry per frame; what belongs to none of them belongs to all."""
+    value = _plain(value)
     if isinstance(value, Mapping):
         return list(_parts(value, frames))
     if _is_array(value):
@@ -72,11 +73,21 @@ def _column(name: str, value: Any, frames: int) -> list[Any]:
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
         return [value] * frames
     is_batch = len(value) == 1 and getattr(value[0], "ndim", 0) >= 4 and len(value[0]) == frames
-    if len(value) == 1 and (is_batch or isinstance(value[0], (list, tuple))):
+    is_nested = len(value) == 1 and (isinstance(value[0], (list, tuple)) or type(value[0]).__name__ == "DataContainer")
+    if is_batch or is_nested:
         return _column(name, value[0], frames)  # the outer list of test-time augmentation
     if name == "img_inputs" and all(_is_array(one) for one in value):  # BEVDet: images, then their calibration
         return [[one[index] if len(one) == frames else one for one in value] for index in range(frames)]
-    return list(value) if len(value) == frames else [value] * frames
+    return [_plain(one) for one in value] if len(value) == frames else [value] * frames
+
+
+def _plain(value: Any) -> Any:
+    """Return what an object of a code base holds: collated data, points or boxes, the meta of a data sample."""
+    if type(value).__name__ == "DataContainer":
+        return value.data[0] if isinstance(value.data, (list, tuple)) and value.data else value.data
+    if not hasattr(value, "detach") and hasattr(value, "tensor"):
+        return value.tensor
+    return value.metainfo if isinstance(getattr(value, "metainfo", None), Mapping) else value
 
 
 def _is_array(value: Any) -> bool:

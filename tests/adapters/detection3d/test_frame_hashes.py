@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -34,6 +35,32 @@ def nested(frames):
     return {"points": [given["points"]], "img": [given["img"]], "img_metas": [given["img_metas"]]}
 
 
+class DataContainer:
+    """What the loaders of MMDetection3D 0.x wrap batches in: one entry per device."""
+
+    def __init__(self, value):
+        self.data = [value]
+
+
+def contained(frames):
+    given = mmdetection3d(frames)
+    return {"points": [DataContainer(given["points"])], "img": [DataContainer(given["img"])]} | {
+        "img_metas": [DataContainer(given["img_metas"])]
+    }
+
+
+class Points:
+    """Points of MMDetection3D."""
+
+    def __init__(self, tensor):
+        self.tensor = tensor
+
+
+def objects(frames):
+    metas = [SimpleNamespace(metainfo={"lidar2img": np.eye(4) * (i + 1)}) for i in frames]
+    return {"inputs": {"points": [Points(CLOUDS[i]) for i in frames]}, "data_samples": metas}
+
+
 def loader(frames):
     return {"inputs": {"points": [CLOUDS[i] for i in frames], "imgs": [IMAGES[i] for i in frames]}}
 
@@ -60,7 +87,7 @@ def clouds(frames):
     return [CLOUDS[i] for i in frames]
 
 
-FORMS = [clouds, mmdetection3d, nested, loader, openpcdet, det3d, bevdet]
+FORMS = [clouds, mmdetection3d, nested, contained, objects, loader, openpcdet, det3d, bevdet]
 
 
 @pytest.mark.feature("F23", "B6")
@@ -119,3 +146,19 @@ def test_turned_copies_of_frames_are_hashed_as_they_come():
     (first,) = frame_hashes(given, 1)
     given["points"][-1, -1] += 1.0
     assert frame_hashes(given, 1) != [first]
+
+
+@pytest.mark.parametrize("key", ["points", "img"])
+def test_what_a_loader_contains_is_hashed_and_not_its_class(key):
+    before = frame_hashes(contained((0, 1)), 2)
+    changed = copy.deepcopy(contained((0, 1)))
+    changed[key][0].data[0][1][0, 0] += 1.0
+    assert [a == b for a, b in zip(before, frame_hashes(changed, 2), strict=True)] == [True, False]
+
+
+def test_points_and_calibration_inside_objects_are_hashed():
+    before = frame_hashes(objects((0, 1)), 2)
+    moved, turned = objects((0, 1)), objects((0, 1))
+    moved["inputs"]["points"][0] = Points(CLOUDS[0] + 1.0)
+    turned["data_samples"][0].metainfo["lidar2img"] = np.eye(4) * 7
+    assert frame_hashes(moved, 2)[0] != before[0] != frame_hashes(turned, 2)[0]
