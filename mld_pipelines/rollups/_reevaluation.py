@@ -112,7 +112,8 @@ def _facts(lake: Lake, stored: StoredResult) -> ReevaluationFacts | None:
         model_key=stored.model_key,
         result_name=name,
         event_time=newest[0],
-        labels=_labels_since(lake, stored),
+        # what was logged as the label of a frame says nothing about its boxes
+        labels=0 if isinstance(scorer, DetectionScorer) else _labels_since(lake, stored),
         outside=outside,
         unseen_low=unseen_low,
         unseen_ref=baseline.unseen_share,

@@ -11,6 +11,7 @@ from mld_pipelines.windows._shift import add_shift_lists
 from mld_pipelines.windows._state import (
     CODE_LISTS,
     COUNT_COLUMNS,
+    DETECTOR_COLUMNS,
     HISTOGRAM_COLUMNS,
     KEY,
     STATE_SCHEMA,
@@ -39,17 +40,22 @@ def merge(states: pl.DataFrame | Iterable[pl.DataFrame]) -> pl.DataFrame:
     frame = states if isinstance(states, pl.DataFrame) else pl.concat([empty_states(), *states])
     if frame.is_empty():
         return empty_states()
-    numbered = frame.select(STATE_SCHEMA.names()).with_columns(_group_numbers(frame))
-    sums = numbered.group_by("group").agg(*(pl.col(name).first() for name in KEY), *_scalar_sums()).sort("group")
+    # where no detector is among them, its columns are not looked at again
+    absent = {} if frame["n_frames"].count() else DETECTOR_COLUMNS
+    numbered = frame.select(name for name in STATE_SCHEMA if name not in absent).with_columns(_group_numbers(frame))
+    firsts = [pl.col(name).first() for name in KEY]
+    sums = numbered.group_by("group").agg(*firsts, *_scalar_sums(numbered.columns)).sort("group")
     groups = numbered["group"].to_numpy()
     histograms = [
         add_lists(numbered[name], groups, len(sums), width=width).alias(name)
         for name, width in HISTOGRAM_COLUMNS.items()
+        if name not in absent
     ]
     histograms += add_shift_lists(numbered, groups, len(sums))
-    merged = sums.with_columns(histograms)
+    merged = sums.with_columns(*histograms, *(pl.lit(None, dtype).alias(name) for name, dtype in absent.items()))
     for lists in CODE_LISTS:
-        merged = merged.join(_merge_codes(numbered, *lists), on="group", how="left")
+        if lists[0] not in absent:
+            merged = merged.join(_merge_codes(numbered, *lists), on="group", how="left")
     return merged.select(STATE_SCHEMA.names()).sort(KEY)
 
 
@@ -64,10 +70,11 @@ def _group_numbers(frame: pl.DataFrame) -> pl.Series:
     return numbered["group"].cast(pl.Int64)
 
 
-def _scalar_sums() -> list[pl.Expr]:
+def _scalar_sums(present: list[str]) -> list[pl.Expr]:
     added = [
         pl.when(pl.col(name).is_not_null().any()).then(pl.col(name).sum()).alias(name)
         for name in (*COUNT_COLUMNS, *SUM_COLUMNS)
+        if name in present
     ]
     return [*added, pl.col("first_at").min(), pl.col("last_at").max(), pl.col("latency_max_ms").max()]
 
