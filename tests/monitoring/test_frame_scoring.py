@@ -101,6 +101,7 @@ def rows(lake, logger):
     return lake.scan(LANDING_INFERENCES).filter(pl.col("stream_id") == logger.stream_id).sort("seq", "row").collect()
 
 
+@pytest.mark.feature("I18", "I19", "I20")
 def test_frames_are_scored_as_the_stored_estimator_scores_them(logging_, lake, result):
     logger = logging_(result_name=result)
     with torch.no_grad():
@@ -151,6 +152,7 @@ def test_one_broken_frame_costs_the_others_nothing(logging_, lake, result, caplo
     assert caplog.text.count("land unscored") == 1
 
 
+@pytest.mark.feature("I26")
 def test_an_unknown_result_gives_one_warning_and_basic_metrics(logging_, lake, caplog):
     logger = logging_(result_name="someone_else")
     with torch.no_grad():
@@ -177,6 +179,7 @@ def test_a_result_of_another_task_gives_one_warning_and_basic_metrics(logging_, 
     assert sum("task 'classification'" in record.message for record in caplog.records) == 1
 
 
+@pytest.mark.feature("I27")
 @pytest.mark.parametrize("accepts", [False, True])
 def test_other_weights_are_noticed(logging_, lake, result, caplog, accepts):
     other = made_detector()
@@ -189,6 +192,7 @@ def test_other_weights_are_noticed(logging_, lake, result, caplog, accepts):
     assert sum("weights" in record.message for record in caplog.records) == 1
 
 
+@pytest.mark.feature("I24")
 def test_scoring_that_fails_never_reaches_the_caller(logging_, lake, result, monkeypatch, caplog):
     def broken(*_, **__):
         raise RuntimeError("no memory")
@@ -220,6 +224,7 @@ def test_settings_that_are_not_given_are_those_of_the_result(lake, result):
         assert traced_settings(open_sink(), name, of_model=of_model) == {}
 
 
+@pytest.mark.feature("I8", "I9")
 def test_the_logger_of_a_result_records_where_its_settings_are_from(lake, result, monkeypatch):
     detector = made_detector()
     monkeypatch.setattr("mld_pipelines.monitoring._detection3d.recognise", lambda *_, **__: Adapter(detector))
