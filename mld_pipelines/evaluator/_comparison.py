@@ -11,10 +11,19 @@ import polars as pl
 from mld_pipelines.diagnosis import CodeLink, link_codes
 from mld_pipelines.evaluator._display import ResultFrame
 from mld_pipelines.evaluator._pairing import Paired, Side, pair_units
-from mld_pipelines.metrics import PAIRED_METRICS, ModelOutcomes, PairedDifference, compare_paired, mcnemar
+from mld_pipelines.metrics import (
+    PAIRED_METRICS,
+    ModelOutcomes,
+    PairedDifference,
+    compare_paired,
+    mcnemar,
+    mcnemar_frames,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from mld_pipelines.metrics import McNemar
 
 __all__ = [
     "Comparison",
@@ -194,7 +203,7 @@ def mcnemar_row(part: pl.DataFrame) -> pl.DataFrame:
     """
     wrong = part["is_error_before"], part["is_error_after"]
     fixed, broken = int((wrong[0] & ~wrong[1]).sum()), int((~wrong[0] & wrong[1]).sum())
-    test = mcnemar(fixed, broken)
+    test = _by_frames(part) if "unit_index" in part.columns else mcnemar(fixed, broken)
     return pl.DataFrame(
         {
             "dataset": [part["dataset"][0]],
@@ -207,6 +216,15 @@ def mcnemar_row(part: pl.DataFrame) -> pl.DataFrame:
             "method": [test.method],
         }
     )
+
+
+def _by_frames(part: pl.DataFrame) -> McNemar:
+    """Return McNemar's test of objects, which fail together in their frames."""
+    before, after = pl.col("is_error_before"), pl.col("is_error_after")
+    frames = part.group_by("input_id").agg(
+        (before & ~after).sum().cast(pl.Int64).alias("fixed"), (~before & after).sum().cast(pl.Int64).alias("broken")
+    )
+    return mcnemar_frames(frames["fixed"].to_numpy(), frames["broken"].to_numpy())
 
 
 def _flipped(units: pl.DataFrame, *, before: bool) -> ResultFrame:

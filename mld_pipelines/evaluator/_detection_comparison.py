@@ -54,7 +54,7 @@ def compare_detectors(
 ) -> Comparison:
     """Compare two results of detectors on the frames of equal content and equal true boxes.
 
-    Which objects were found is tested by McNemar, everything else by a paired bootstrap over frames.
+    Which objects were found is tested by McNemar, frame by frame, everything else by a paired bootstrap over frames.
 
     Args:
         before: The baseline.
@@ -211,8 +211,6 @@ def _notes(counts: pl.DataFrame, *, has_codes: bool, same_lineage: bool) -> tupl
         f"{content} frames of equal id have another input_hash and were left out.": content > 0,
         f"{label} frames have other true boxes and were left out.": label > 0,
         f"{unhashed} frames carry no input_hash on one side: that they are the same rests on their ids.": unhashed > 0,
-        "McNemar's test takes objects as independent; those of one frame are not, so its p-value is too small where "
-        "they fail together. The intervals of precision, recall and F1 are drawn over frames.": True,
         "each result is judged at its own operating point.": True,
         "one of the results has no object codes: transitions say nothing about places.": not has_codes,
         "the results' object codes come from different codebooks: equal names mean nothing, codes are linked by the "

@@ -32,7 +32,7 @@ from mld_pipelines.metrics._paired import (
     compare_paired,
     mcnemar,
 )
-from mld_pipelines.metrics._paired_frames import FRAME_METRICS, FrameSums, compare_frames
+from mld_pipelines.metrics._paired_frames import FRAME_METRICS, FrameSums, compare_frames, mcnemar_frames
 from mld_pipelines.metrics._ranking import average_precision, macro_ranking, roc_auc
 from mld_pipelines.metrics._statistics import UnitStatistics, unit_statistics
 
@@ -75,6 +75,7 @@ __all__ = [
     "match_frames",
     "match_overlaps",
     "mcnemar",
+    "mcnemar_frames",
     "nuscenes_metrics",
     "operating_point",
     "roc_auc",

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import fields
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import chi2
 
 from mld_pipelines.exceptions import InvalidInputError
-from mld_pipelines.metrics import FRAME_METRICS, FrameSums, compare_frames
+from mld_pipelines.metrics import FRAME_METRICS, FrameSums, compare_frames, mcnemar, mcnemar_frames
 
 
 def sums(*, predictions, hits, objects, missed=None, ate=None, proba=None) -> FrameSums:
@@ -121,3 +125,43 @@ def test_no_frame_is_refused():
     nothing = FrameSums(**{one.name: np.zeros(0) for one in fields(FrameSums)})
     with pytest.raises(InvalidInputError, match="no unit"):
         compare_frames(nothing, nothing)
+
+
+@given(st.lists(st.integers(-4, 4), max_size=10))
+def test_the_test_of_frames_counts_all_signs(differences):
+    """Every way to swap the two detectors in some frames, by brute force."""
+    d = np.array(differences, dtype=np.int64)
+    found = mcnemar_frames(np.maximum(d, 0), np.maximum(-d, 0))
+    swaps = [abs(int(np.dot(signs, d))) for signs in itertools.product((-1, 1), repeat=len(d))]
+    assert found.p_value == pytest.approx(np.mean([one >= abs(int(d.sum())) for one in swaps]))
+
+
+@pytest.mark.parametrize(("fixed", "broken"), [(8, 1), (3, 3), (0, 0), (1, 9), (12, 12)])
+def test_one_object_per_frame_is_the_exact_test_of_mcnemar(fixed, broken):
+    gained = np.array([1] * fixed + [0] * broken + [0, 2])
+    lost = np.array([0] * fixed + [1] * broken + [0, 2])  # what a frame gains and loses alike says nothing
+    found, expected = mcnemar_frames(gained, lost), mcnemar(fixed, broken)
+    assert found.p_value == pytest.approx(expected.p_value)
+    assert (found.fixed, found.broken) == (fixed + 2, broken + 2)
+
+
+def test_objects_that_are_found_frame_by_frame_count_as_one():
+    """30 objects in 3 frames: no evidence, where the plain test sees 30 independent ones."""
+    gained = np.array([10, 10, 10])
+    assert mcnemar_frames(gained, np.zeros(3, int)).p_value == pytest.approx(2 / 8)
+    assert mcnemar(30, 0).p_value < 1e-6
+
+
+def test_very_many_frames_take_the_limit():
+    rng = np.random.default_rng(0)
+    gained, lost = rng.poisson(1.0, 20_000), rng.poisson(0.98, 20_000)
+    found = mcnemar_frames(gained, lost)
+    d = gained - lost
+    assert found.method == "mcnemar by frames chi2"
+    assert found.p_value == pytest.approx(chi2.sf(d.sum() ** 2 / (d**2).sum(), 1))
+
+
+@pytest.mark.parametrize("wrong", [([1, 2], [1]), ([-1], [0])])
+def test_counts_that_are_none_are_refused(wrong):
+    with pytest.raises(InvalidInputError, match="none negative"):
+        mcnemar_frames(*map(np.array, wrong))
