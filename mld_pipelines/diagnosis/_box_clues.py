@@ -98,9 +98,12 @@ def gather_box_clues(
             f"one per code, shape ({n_codes},)."
         )
     limits = _quantile(facts["range"], _OUTER), _quantile(facts["size"], 1.0 - _OUTER)
+    rows = np.flatnonzero(wrong)
+    rows = rows[np.argsort(codes[rows], kind="stable")]
+    parts = np.split(rows, np.cumsum(np.bincount(codes[rows], minlength=n_codes))[:-1])
     return tuple(
-        _clues_of({name: values[wrong & (codes == code)] for name, values in facts.items()}, limits, bool(stuck[code]))
-        for code in range(n_codes)
+        _clues_of({name: values[part] for name, values in facts.items()}, limits, bool(stuck[code]))
+        for code, part in enumerate(parts)
     )
 
 

@@ -31,6 +31,7 @@ def method(category: str, kind: str, known: BoxClues | None = None, reason: str 
     return recommend_for_boxes(category, reason, unit_kind=kind, clues=known, **options).method
 
 
+@pytest.mark.feature("H28")
 @pytest.mark.parametrize(
     ("error_type", "hotspot", "critical"),
     [

@@ -86,6 +86,7 @@ def test_found_objects_are_no_counted_units():
     assert counted_units(table(SCENE))["unit_kind"].to_list() == ["prediction"] * 4 + ["object"]
 
 
+@pytest.mark.feature("H12", "H26")
 def test_columns_stand_in_the_order_of_every_task_with_the_detectors_own_behind():
     found = rows_of(SCENE)
     assert found.filter(scope="metric")["metric"].to_list() == [*METRIC_COLUMNS, *METRIC_EXTRAS, *DETECTION_EXTRAS]

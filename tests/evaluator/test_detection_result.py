@@ -89,6 +89,7 @@ def of_kind(frame: pl.DataFrame, kind: str) -> pl.DataFrame:
     return frame.filter(pl.col("unit_kind") == kind, pl.col("dataset_type") == "val")
 
 
+@pytest.mark.feature("H26")
 def test_the_summary_has_the_columns_of_the_guides_and_the_detectors_own(result: Result) -> None:
     summary = result.metrics_summary()
     assert summary.columns == ["dataset", *METRIC_COLUMNS, *METRIC_EXTRAS, *DETECTION_EXTRAS]
@@ -157,6 +158,7 @@ def test_error_types_of_boxes_are_types(result: Result, units: pl.DataFrame) -> 
     assert rows == {tuple(row[:3]): row[3] for row in expected.iter_rows()}
 
 
+@pytest.mark.feature("H25")
 def test_views_filter_by_range_and_score(result: Result, units: pl.DataFrame) -> None:
     seen = result.get_view("range_bin", filters=["score > 0.5", "range_m < 30", "unit_kind == 'prediction'"])
     chosen = of_kind(units, "prediction").filter(pl.col("confidence") > 0.5, pl.col("range_m") < 30)
