@@ -36,11 +36,40 @@ class Frames:
             Path(self._once).touch()
         if self._how == "die":
             os._exit(1)
-        if self._how == "label":
-            return points, target | {"labels_3d": torch.full_like(target["labels_3d"], 9)}, frame_id
-        if self._how == "nan":
-            return torch.full_like(points, float("nan")), target, frame_id
-        return points, target
+        if self._how == "form":
+            return points, target
+        return *SPOILT[self._how](points, target), frame_id
+
+
+def resized(target, value):
+    """Give one box another width."""
+    boxes = target["boxes_3d"].clone()
+    boxes[0, 3] = value
+    return target | {"boxes_3d": boxes}
+
+
+def without(target, *, velocities):
+    """Leave out the boxes, or only their velocities."""
+    if velocities:
+        return {name: values for name, values in target.items() if name != "velocities"}
+    return {name: values[:0] for name, values in target.items()}
+
+
+#: What may be odd about a frame.
+SPOILT = {
+    "label": lambda points, target: (points, target | {"labels_3d": torch.full_like(target["labels_3d"], 9)}),
+    "nan": lambda points, target: (torch.full_like(points, float("nan")), target),
+    "nan box": lambda points, target: (points, resized(target, float("nan"))),
+    "size": lambda points, target: (points, resized(target, -1.0)),
+    "length": lambda points, target: (points, target | {"labels_3d": target["labels_3d"][:-1]}),
+    "empty": lambda points, target: (points[:0], without(target, velocities=False)),
+    "no velocities": lambda points, target: (points, without(target, velocities=True)),
+    "half": lambda points, target: (points.half(), target | {"boxes_3d": target["boxes_3d"].half()}),
+    "many": lambda points, target: (
+        points,
+        {name: values[:1].repeat_interleave(10_000, 0) for name, values in target.items()},
+    ),
+}
 
 
 def frames(spoilt: int | None = None, how: str = "label", **trouble) -> Frames:

@@ -87,6 +87,9 @@ def test_a_run_that_is_repeated_traces_nothing_again(registered):
         ("label", "label 9 is out of range"),
         ("form", "it must be \\(inputs, target"),
         ("nan", "points of frame 0 hold NaN"),
+        ("nan box", "1 of \\d+ boxes are unusable; .*'w': nan"),
+        ("size", "'w': -1.0.*w, l, h above 0"),
+        ("length", "columns of frame 0 differ in length"),
     ],
 )
 def test_a_broken_frame_is_set_aside_alone_with_the_reason_and_the_run_completes(registered, how, reason):
@@ -136,6 +139,18 @@ def test_labels_that_count_in_another_order_than_the_model_are_refused_before_an
     with pytest.raises(WorkerPoolError, match=r"class 'Pedestrian' is number 1 of the labels.*\?classes=First,Second"):
         run(registered, f"kitti:{KITTI}")
     assert registered.version(LANDING_TRACES) is None
+
+
+@pytest.mark.parametrize("how", ["empty", "no velocities", "half", "many"])
+def test_an_odd_frame_is_a_row_like_any_other(registered, how):
+    register_dataset(registered, "odd", factory="frame_factories:frames", params={"spoilt": 3, "how": how})
+    report = run(registered, "odd")
+    assert (report.complete, report.rows) == (True, 6)
+    row = traced(registered).row(3, named=True)
+    boxes = len(row["truth_labels"])
+    assert len(row["truth_boxes_3d"]) == 7 * boxes
+    assert {"empty": boxes == 0 and row["scores"] == [], "many": boxes == 10_000}.get(how, boxes > 0)
+    assert np.isnan(row["truth_velocities"]).all() == (how in {"empty", "no velocities"})
 
 
 @pytest.mark.skipif(not SWEEP.exists(), reason="../shared/data/nuscenes is missing")

@@ -69,4 +69,5 @@ def _flat(value: Any) -> tuple[str, ...]:
     if not isinstance(value, (list, tuple)):
         return ()
     parts = [one for entry in value for one in (entry if isinstance(entry, (list, tuple)) else [entry])]
-    return tuple(parts) if all(isinstance(one, str) for one in parts) else ()
+    is_list = all(isinstance(one, str) and one for one in parts) and len(set(parts)) == len(parts)
+    return tuple(parts) if is_list else ()
