@@ -13,7 +13,8 @@ import torch
 from mld_pipelines.adapters.detection3d import resolve_settings
 from mld_pipelines.lake import Lake
 from mld_pipelines.monitoring import Detection3DLogger, Logger, ObjectDetection3DLogger
-from mld_pipelines.tables import LANDING_INFERENCES, LANDING_MODELS, OPS_QUARANTINE
+from mld_pipelines.tables import LANDING_INFERENCES, LANDING_MODELS, LANDING_TRACES, OPS_QUARANTINE
+from mld_pipelines.training import ObjectDetection3DTracer
 from tests.support.detector3d import Adapter, Detector
 
 
@@ -173,6 +174,72 @@ def test_an_output_of_another_form_costs_the_log_and_not_the_answer(caplog, monk
         assert logger([torch.zeros(5, 4)]) is model.answer
     assert logger.stats.dropped == {"failed": 1}
     assert re.search(words, caplog.text)
+
+
+def box(place, value):
+    row = [10.0, 2.0, 0.5, 1.8, 4.4, 1.5, 0.3]
+    row[place] = value
+    return {"boxes_3d": torch.tensor([row], dtype=torch.float64)}
+
+
+@pytest.mark.parametrize(
+    ("answer", "column"),
+    [
+        (box(0, float("nan")), "boxes_3d"),
+        (box(2, float("inf")), "boxes_3d"),
+        (box(3, 0.0), "boxes_3d"),
+        (box(4, -1.0), "boxes_3d"),
+        (box(6, 1e20), "boxes_3d"),
+        ({"scores_3d": torch.tensor([float("nan")])}, "scores"),
+        ({"labels_3d": torch.tensor([-1])}, "labels"),
+    ],
+    ids=["nan", "infinite", "no width", "negative length", "no yaw", "no score", "no class"],
+)
+@pytest.mark.parametrize("kind", ["tracer", "logger"])
+def test_what_a_model_returns_against_the_rules_is_quarantined(answer, column, kind):
+    cloud = [torch.zeros(5, 4)]
+    if kind == "logger":
+        with ObjectDetection3DLogger(Answering(answer), "drive", "v1") as logger:
+            logger(cloud)
+        assert logger.stats.quarantined == 1
+    else:
+        target = box(0, 10.0) | {"labels_3d": torch.tensor([0])}
+        with ObjectDetection3DTracer(Answering(answer), "drive", "v1") as tracer:
+            tracer(cloud, [target], input_ids=["a"])
+            assert tracer.wait_for_save().quarantined == 1
+    lake = Lake.open()
+    spec = LANDING_INFERENCES if kind == "logger" else LANDING_TRACES
+    assert lake.version(spec) is None or lake.read(spec).is_empty()
+    assert any(f"'{column}'" in reason for reason in lake.read(OPS_QUARANTINE)["reason"])
+
+
+@pytest.mark.parametrize(("yaw", "stored"), [(0.3 + 40 * np.pi, 0.3), (-np.pi, -np.pi), (np.pi, -np.pi)])
+def test_a_yaw_is_wrapped(yaw, stored):
+    with ObjectDetection3DLogger(Answering(box(6, yaw)), "drive", "v1") as logger:
+        logger([torch.zeros(5, 4)])
+    assert rows()["boxes_3d"][0][6] == pytest.approx(stored, abs=1e-12)
+
+
+@pytest.mark.parametrize("n", [0, 10_000])
+def test_no_boxes_and_ten_thousand_are_logged(n):
+    answer = box(0, 10.0)["boxes_3d"].expand(n, 7)
+    scores = torch.linspace(0.2, 0.9, n)
+    model = Answering({"boxes_3d": answer, "scores_3d": scores, "labels_3d": torch.zeros(n, dtype=torch.int64)})
+    with ObjectDetection3DLogger(model, "drive", "v1") as logger:
+        logger([torch.zeros(5, 4)])
+    found = rows()["scores"][0].to_list()
+    assert len(found) == min(n, 300)
+    assert found == scores[-300:].tolist()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_what_was_found_is_stored_in_the_precision_it_came_in(dtype):
+    exact = torch.tensor([[10.0, 2.0, 0.5, 1.75, 4.5, 1.5, 0.25]])
+    model = Answering({"boxes_3d": exact.to(dtype), "scores_3d": torch.tensor([0.5], dtype=dtype)})
+    with ObjectDetection3DLogger(model, "drive", "v1") as logger:
+        logger([torch.zeros(5, 4)])
+    assert rows()["boxes_3d"][0].to_list() == exact[0].tolist()
+    assert rows()["scores"][0].to_list() == [0.5]
 
 
 def test_boxes_that_look_wrong_are_logged_with_the_evidence(caplog):
