@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -19,7 +20,7 @@ from mld_pipelines.monitoring._result_settings import traced_settings
 from mld_pipelines.rollups import Scorers, score_days
 from mld_pipelines.tables import LANDING_INFERENCES, MONITORING_SCORED
 from mld_pipelines.training import ClassificationTracer, Detection3DTracer
-from tests.support.detector3d import Adapter, Detector
+from tests.support.detector3d import Adapter, Decoder, Detector
 
 MODEL = "drive@v1"
 SCORES = [*FRAME_SCORE_COLUMNS]
@@ -117,6 +118,41 @@ def test_frames_are_scored_as_the_stored_estimator_scores_them(logging_, lake, r
     assert found["missed_proba"].list.len().sum() > 0
 
 
+@pytest.mark.parametrize("drop", ["features", "class_scores"])
+def test_frames_without_what_the_estimator_needs_land_unscored_with_one_warning(
+    logging_, lake, result, monkeypatch, caplog, drop
+):
+    whole = Decoder.__call__
+    cut = lambda self, raw: [dataclasses.replace(one, **{drop: None}) for one in whole(self, raw)]
+    monkeypatch.setattr(Decoder, "__call__", cut)
+    logger = logging_(result_name=result)
+    with torch.no_grad():
+        logger(clouds(3))
+        logger(clouds(2))
+    assert logger.flush(60)
+    assert rows(lake, logger)["box_error_proba"].null_count() == 5
+    assert caplog.text.count("frames land unscored") == 1
+
+
+def test_frames_that_differ_in_what_belongs_to_their_boxes_are_scored_one_by_one(logging_, lake, result, monkeypatch):
+    whole = Decoder.__call__
+
+    def uneven(self, raw):
+        first, *others = whole(self, raw)
+        return [dataclasses.replace(first, features=None), *others]
+
+    monkeypatch.setattr(Decoder, "__call__", uneven)
+    logger = logging_(result_name=result)
+    with torch.no_grad():
+        logger(clouds(3))
+    assert logger.flush(60)
+    found = rows(lake, logger)
+    assert found["scored_by"].is_null().to_list() == [True, False, False]
+    assert_frame_equal(
+        found.select(SCORES), score_frames(found.drop(SCORES), load_detection_scorer(lake, result)).select(SCORES)
+    )
+
+
 def test_the_platform_takes_over_what_the_logger_scored(logging_, lake, result):
     logger = logging_(result_name=result)
     with torch.no_grad():
@@ -197,7 +233,7 @@ def test_scoring_that_fails_never_reaches_the_caller(logging_, lake, result, mon
     def broken(*_, **__):
         raise RuntimeError("no memory")
 
-    monkeypatch.setattr("mld_pipelines.evaluation.score_frames", broken)
+    monkeypatch.setattr("mld_pipelines.diagnosis.DetectionScorer.score", broken)
     logger = logging_(result_name=result)
     with torch.no_grad():
         assert len(logger(clouds(2))) == 2
