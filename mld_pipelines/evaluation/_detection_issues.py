@@ -32,12 +32,14 @@ UNIT_KINDS = ("prediction", "object")
 _SCORE_GROUPS = {
     "margin": "confidence", "entropy": "confidence", "support": "candidates", "support_score": "candidates",
     "support_spread": "candidates", "support_class": "candidates", "knn": "neighbours", "dis": "neighbours",
+    "size": "size", "range": "range",
 }  # fmt: skip
-_LEFT_OUT = ("score", "above", "size", "range", "far", "class", "code")
-"""Risk scores that stand beside the description or in it: score, size, range and the error rate itself."""
+_LEFT_OUT = ("score", "above", "class", "code")
+"""Risk scores that stand beside the description or in it: the score, and the error rate itself."""
 _FAR, _SMALL = ("far away", "near the sensor"), ("large boxes", "small boxes")
 _POINTS = ("many LiDAR points", "few LiDAR points")
 _SCORE = ("high scores", "low scores")
+_QUARTERS, _SEEN = ("around +x", "around +y", "around −x", "around −y"), ("end-on", "side-on")
 #: What a type means to a reader of an evidence sentence.
 _SAID = {
     "bkg": "stand where nothing is",
@@ -181,7 +183,24 @@ def box_traits(units: pl.DataFrame, kind: str, class_names: Sequence[str] = ()) 
             class_choice("predicted class", units["prediction"], class_names),
             class_choice("true class", units["label"], class_names),
         ]
-    return [*own, *measures], [*classes, *types, *choices]
+    return [*own, *measures], [*classes, *types, *_placed(units), *choices]
+
+
+def _placed(units: pl.DataFrame) -> list[Choice]:
+    """Return in which quarter around the sensor a box stands, and whether its end or its side is seen."""
+    x, y, yaw = (
+        floats(units.select(pl.col("box_3d").list.get(place, null_on_oob=True)).to_series()) for place in (0, 1, 6)
+    )
+    known = np.isfinite(x)
+    bearing = np.arctan2(y, x)
+    quarter = np.floor(bearing / (np.pi / 2) + 0.5) % 4
+    is_side_on = np.abs(np.sin(yaw - bearing)) > np.sqrt(0.5)
+    return [
+        Choice(
+            name=name, group=name, values=np.where(known, values, -1).astype(np.int64), labels=labels, is_context=True
+        )
+        for name, values, labels in (("direction", quarter, _QUARTERS), ("seen", is_side_on, _SEEN))
+    ]
 
 
 def _type_choice(types: pl.Series) -> Choice:

@@ -225,6 +225,28 @@ def test_codes_are_distinguished_by_points_score_class_and_error_type():
     ]
 
 
+def placed(x, y, yaw=0.0):
+    return [float(value) for value in (x, y, 0, 2, 4, 1, yaw)]
+
+
+@pytest.mark.parametrize(
+    ("box", "quarter"), [(placed(9, 1), "+x"), (placed(1, 9), "+y"), (placed(-9, 1), "−x"), (placed(-1, -9), "−y")]
+)
+def test_codes_are_distinguished_by_direction(box, quarter):
+    """Boxes on the left of the sensor, say, turned so that the end is seen either way."""
+    ray = np.arctan2(box[1], box[0])
+    box, other = placed(*box[:2], ray), placed(-box[0], -box[1], ray)
+    assert two_codes("object", box_3d=(box, other)) == [
+        f"direction is around {quarter} for 100 % of its units, 0 % elsewhere"
+    ]
+
+
+def test_codes_are_distinguished_by_the_side_that_is_seen():
+    """Ahead, heading across the view or along it; a rear is seen as an end, too."""
+    said = [two_codes("object", box_3d=(placed(9, 0, yaw), placed(9, 0, np.pi - 1e-9))) for yaw in (1.5, -1.2)]
+    assert said == [["seen is side-on for 100 % of its units, 0 % elsewhere"]] * 2
+
+
 def test_a_candidate_shows_an_object_of_its_class_nearer_than_a_match():
     def box(x, y=0.0):
         return [x, y, 0.0, 2.0, 4.0, 1.5, 0.0]
