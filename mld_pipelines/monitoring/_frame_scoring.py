@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mld_pipelines.capture import Lists, from_frame, to_frame
+from mld_pipelines.capture import Lists, can_use_frames, from_frame, to_frame
 from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.monitoring._scoring import ResultScorers
 from mld_pipelines.records import Detections3D
@@ -44,7 +44,7 @@ class FrameScoring(ResultScorers["DetectionScorer"]):
                     return _columns(scorer, scorer.score(**batch))
             except InvalidInputError:  # numbers that are none, or frames that do not fit: told apart one by one
                 pass
-            return self._one_by_one(scorer, columns, rows)
+            return self._one_by_one(scorer, columns, rows) if can_use_frames() else {}
         except Exception as error:
             self.failed(error)
             return {}
