@@ -107,12 +107,12 @@ def view(
 
 
 def is_detection(units: pl.DataFrame) -> bool:
-    """Return whether units are boxes.
+    """Return whether units are boxes; of no unit at all, whether they could be.
 
     Args:
         units: Rows of `evaluation/units`.
     """
-    return "outcome" in units.columns and bool(units["outcome"].is_not_null().any())
+    return "outcome" in units.columns and (units.is_empty() or bool(units["outcome"].is_not_null().any()))
 
 
 def unit_columns(units: pl.DataFrame) -> pl.DataFrame:
