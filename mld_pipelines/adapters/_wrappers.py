@@ -30,7 +30,7 @@ def is_compiled(model: Any) -> bool:
 
 def is_data_parallel(model: Any) -> bool:
     """Return whether a call is spread over several devices, each in a thread of its own."""
-    return any(type(layer).__name__ == "DataParallel" and len(_device_ids(layer)) > 1 for layer in _layers(model))
+    return any("DataParallel" in _kinds(layer) and len(_device_ids(layer)) > 1 for layer in _layers(model))
 
 
 def unwrap(model: Any) -> Any:
@@ -54,9 +54,14 @@ def _layers(model: Any) -> list[Any]:
 def _inside(layer: Any) -> Any | None:
     if hasattr(layer, "_orig_mod"):
         return layer._orig_mod
-    if type(layer).__name__ in {"DataParallel", "DistributedDataParallel"}:
+    if _kinds(layer) & {"DataParallel", "DistributedDataParallel"}:
         return layer.module
     return None
+
+
+def _kinds(layer: Any) -> set[str]:
+    """Return the names of a class and its bases: MMDataParallel is a DataParallel."""
+    return {kind.__name__ for kind in type(layer).__mro__}
 
 
 def _device_ids(layer: Any) -> list[Any]:

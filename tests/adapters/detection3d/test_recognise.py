@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
+from torch import distributed, nn
 
 from mld_pipelines.adapters.detection3d import _mmdet3d_center, families, identify, recognise
 from mld_pipelines.exceptions import InvalidInputError, UnrecognisedModelError
@@ -20,6 +20,18 @@ class Lightning(nn.Module):
         super().__init__()
         self.loss = nn.MSELoss()
         self.parts = nn.ModuleDict(detectors)
+
+
+class MMDataParallel(nn.DataParallel):
+    """What mmcv wraps models in."""
+
+
+@pytest.fixture
+def alone(tmp_path):
+    """A process group of this process alone."""
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
 
 
 class Renamed(stubs.VoxelNet):
@@ -75,6 +87,7 @@ def test_a_subclass_is_recognised():
     "wrap",
     [
         pytest.param(nn.DataParallel, id="DataParallel"),
+        pytest.param(MMDataParallel, id="a subclass of DataParallel"),
         pytest.param(torch.compile, id="compile"),
         pytest.param(lambda model: torch.compile(nn.DataParallel(model)), id="compile of DataParallel"),
         pytest.param(lambda model: Lightning(net=model), id="Lightning"),
@@ -87,6 +100,16 @@ def test_wrappers_are_looked_through(wrap):
     found = identify(wrap(inner))
     assert found.model is inner
     assert found.family.name == "mmdet3d-anchor"
+
+
+def test_a_detector_that_is_trained_on_several_machines_is_looked_through(alone):
+    inner = stubs.VoxelNet()
+    for wrapped in (
+        nn.parallel.DistributedDataParallel(inner),
+        Lightning(net=nn.parallel.DistributedDataParallel(inner)),
+    ):
+        found = identify(wrapped)
+        assert (found.model is inner, found.family.name) == (True, "mmdet3d-anchor")
 
 
 def test_the_place_inside_a_module_of_the_users_is_named():
