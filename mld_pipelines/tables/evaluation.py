@@ -42,7 +42,6 @@ _BOX_UNIT = (
     Column("error_type", pl.String, "What went wrong", rules=(OneOf(("cls", "loc", "both", "dupe", "bkg", "miss")),)),
     Column("error_sub_type", pl.String, "What alone, set right, makes a misplaced box match (BEV IoU only)"),
     Column("truth_index", pl.Int64, "Place of the true box it matched or is mistaken about", rules=(AtLeast(0),)),
-    Column("box_3d", pl.List(pl.Float64), "cx, cy, cz, w, l, h (m), yaw (rad); canonical", vector=True),
     Column("range_m", pl.Float64, "Ground-plane distance of its centre from the sensor, m", rules=_LENGTH),
     Column("points", pl.Int64, "LiDAR points inside a true box; null where unknown", rules=(AtLeast(0),)),
     Column("match_distance", pl.Float64, "Distance of the two centres in the ground plane, m", rules=_LENGTH),
@@ -51,6 +50,7 @@ _BOX_UNIT = (
     Column("aoe", pl.Float64, "Orientation error, rad", rules=_LENGTH),
     Column("ave", pl.Float64, "Velocity error, m/s; null where a velocity is unknown", rules=_LENGTH),
 )
+_BOX = Column("box_3d", pl.List(pl.Float64), "cx, cy, cz, w, l, h (m), yaw (rad); canonical", vector=True)
 
 EVALUATION_UNITS = TableSpec(
     name="evaluation/units",
@@ -79,6 +79,7 @@ EVALUATION_UNITS = TableSpec(
         Column("input_hash", pl.String, "SHA-256 over all modalities"),
         *_BOX_UNIT,
         *SCORE,
+        _BOX,
     ),
     key=_UNIT_KEY,
     partition_by=("model_key",),
