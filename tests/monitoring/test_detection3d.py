@@ -82,6 +82,24 @@ def test_it_stands_in_for_the_detector(detector, logging_):
     assert detector.head._forward_pre_hooks == {}
 
 
+@pytest.mark.feature("I13", "I14")
+@pytest.mark.parametrize("form", ["a tensor is one frame", "a list is a batch", "a dict of points"])
+def test_inputs_in_every_documented_form_are_logged(detector, logging_, form):
+    frames = clouds(12, 8)
+    logger = logging_()
+    with torch.no_grad():
+        if form == "a tensor is one frame":
+            for points in frames:
+                logger(points)
+        elif form == "a list is a batch":
+            logger(frames)
+        else:
+            logger({"points": frames})
+        bare = detector(frames)
+    assert logger.flush()
+    assert rows()["scores"].to_list() == [one["scores_3d"].tolist() for one in bare]
+
+
 def test_the_record_does_not_change_with_what_the_caller_does_afterwards(logging_):
     logger = logging_()
     with torch.no_grad():
