@@ -112,7 +112,7 @@ def _asked(architecture: str | None) -> tuple[Sequence[Family], bool]:
         raise UnrecognisedModelError(
             f"architecture {architecture!r} is not known; nothing was recorded. Known names: {', '.join(names)}."
         )
-    return named, bool(exact)
+    return named, bool(exact) or all(family.is_fallback for family in named)
 
 
 def _plain(name: str) -> str:
@@ -158,5 +158,6 @@ def _refusal(model: Any, asked: Sequence[Family], architecture: str | None) -> s
     seen = "; ".join(portrait(model))
     return (
         f"{type(model).__name__} is {what}; nothing was recorded. Seen: {seen}. Families that were asked: {names}. "
-        "If it is one of them under other names, say which with architecture=, e.g. architecture='mmdet3d-centerpoint'."
+        "If it is one of them under other names, say which with architecture=, e.g. 'mmdet3d-centerpoint'; "
+        "'structural' records any output with known keys."
     )

@@ -70,6 +70,8 @@ class StructuralAdapter:
         said = convention or getattr(model, "box_convention", None)
         self._asked = None if said is None else known_convention(str(said))
         self._seen: str | None = None
+        self._takes_list = _wants_list(model)
+        self._attempts = 1
         self._map: tuple[str, Any, Any] | None = next(
             (
                 (path, module, keeps)
@@ -104,10 +106,11 @@ class StructuralAdapter:
         )
 
     def call(self, inputs: Any) -> Call:
-        """Return the call: points as a list of frames; a dict by name where `forward` takes its keys, else whole."""
+        """Return the call: points as given, or as the list the model takes; a dict by name where it takes its keys."""
+        self._attempts = 1
         if not isinstance(inputs, Mapping):
             frames = listed_clouds(inputs)
-            return Call(self._model, (frames,), {}, len(frames))
+            return Call(self._as_it_likes, (inputs, frames), {}, len(frames))
         given, frames_given = dict(inputs), _frames(inputs)
         if _takes(self._model, given):
             return Call(self._model, (), given, frames_given)
@@ -151,6 +154,37 @@ class StructuralAdapter:
                 return Setting(inner.value, f"model:{path}.{inner.source.removeprefix('model:')}")
         return UNKNOWN
 
+    def _as_it_likes(self, given: Any, frames: list[Any]) -> Any:
+        """Call the model with what was given; a lone tensor, if that is not what the model takes, in a list.
+
+        Nothing says what a model of unknown code takes. Once a form has worked, it is the only one that is tried.
+        """
+        if self._takes_list or not hasattr(given, "dim"):
+            return self._model(frames if self._takes_list else given)
+        try:
+            output = self._model(given)
+            if self._takes_list is False or len(_listed(output)) == len(frames):
+                self._takes_list = False
+                return output
+        except Exception as error:
+            if self._takes_list is False:
+                raise
+            output = self._once_more(frames, error)
+        else:
+            output = self._once_more(frames, None)
+        self._takes_list = True
+        return output
+
+    def _once_more(self, frames: list[Any], error: Exception | None) -> Any:
+        """Call the model with a list after a tensor was not what it takes."""
+        self._attempts = 2
+        try:
+            return self._model(frames)
+        except Exception:
+            if error is not None:
+                raise error from None  # the caller knows the form they gave
+            raise
+
     def _look_at(self, one: Mapping[str, Any]) -> None:
         if one["convention"] is not None:
             self._seen = one["convention"]
@@ -163,10 +197,10 @@ class StructuralAdapter:
 
     def _sampled(self, tapped: Mapping[str, Any], raw: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         kept: Any = tapped.get("map") or ()
-        if len(kept) != 1 or self._map is None:
+        if len(kept) not in {1, self._attempts} or self._map is None:
             return {}
         _, _, keeps = self._map
-        feature_map = kept[0][0] if keeps == "input" else kept[0]
+        feature_map = kept[-1][0] if keeps == "input" else kept[-1]
         return sample_found(feature_map, raw, self._range.value) if hasattr(feature_map, "dim") else {}
 
 
@@ -196,7 +230,15 @@ class StructuralDecoder:
 
 
 def _listed(output: Any) -> list[Any]:
-    """Return one entry per frame; OpenPCDet's form has a second part, one frame may come without a list."""
+    """Return one entry per frame; OpenPCDet's form has a second part, one frame may come without a list.
+
+    A mapping of lists, or of arrays with the frames on their first axis, holds several frames, as targets may.
+    """
+    if isinstance(output, Mapping):
+        columns = {name: output[name] for name in (*_BOXES, *_SCORES, *_LABELS) if name in output}
+        boxes: Any = next((columns[name] for name in _BOXES if name in columns), None)
+        if _is_batch(boxes):
+            return [{name: values[index] for name, values in columns.items()} for index in range(len(boxes))]
     if isinstance(output, Mapping) or hasattr(output, "pred_instances_3d"):
         return [output]
     if isinstance(output, (list, tuple)):
@@ -245,6 +287,21 @@ def _implied(boxes: Any, key: str) -> str | None:
     if "LiDARInstance3DBoxes" in names:
         return "mmdet3d_v1" if hasattr(type(boxes), "YAW_AXIS") else "mmdet3d_v0"
     return _BOXES[key]
+
+
+def _is_batch(boxes: Any) -> bool:
+    """Return whether boxes are those of several frames."""
+    if isinstance(boxes, (list, tuple)):
+        return bool(boxes) and getattr(boxes[0], "ndim", 0) == 2
+    return bool(getattr(boxes, "ndim", 0) == 3)
+
+
+def _wants_list(model: Any) -> bool | None:
+    """Return whether the first parameter of `forward` is annotated as a list, or as a tensor; None if not at all."""
+    first = next(iter(inspect.signature(getattr(model, "forward", model)).parameters.values()), None)
+    said = "" if first is None or first.annotation is first.empty else str(first.annotation).lower()
+    is_list = any(word in said for word in ("list", "sequence", "tuple", "iterable"))
+    return True if is_list else False if "tensor" in said else None
 
 
 def _has(holder: Any, name: str) -> bool:

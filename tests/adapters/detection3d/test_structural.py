@@ -161,13 +161,88 @@ def test_range_and_features_come_from_layers_with_known_names():
     np.testing.assert_allclose(frames[0].features[0], [across + 16 * down, 256 + across + 16 * down], rtol=1e-5)
 
 
-def test_points_are_handed_over_as_a_list_and_dicts_as_forward_takes_them():
+def test_dicts_are_handed_over_as_forward_takes_them():
     model = PillarNet([frame("box3d_lidar", "scores", "label_preds")])
     one = torch.rand(9, 4)
     adapter = recognise(model)
-    assert adapter.call(one).args == ([one],)
     assert adapter.call({"points": [one]}).kwargs == {"points": [one]}
     assert adapter.call({"voxels": one, "batch_size": 1}).args == ({"voxels": one, "batch_size": 1},)
+
+
+def of_a_tensor(points: torch.Tensor):
+    """Takes one cloud."""
+    return points.dim() == 2
+
+
+def of_a_stack(points):
+    """Takes a batch of clouds in one tensor."""
+    return points.dim() == 3
+
+
+def of_a_list(points):
+    """Takes clouds one by one, as MMDetection3D and OpenPCDet do behind their voxels."""
+    return all(cloud.dim() == 2 for cloud in points)
+
+
+def of_an_annotated_list(points: list[torch.Tensor]):
+    """Takes clouds one by one and says so."""
+    return isinstance(points, list)
+
+
+@pytest.mark.parametrize(
+    ("likes", "given", "calls"),
+    [
+        (of_a_tensor, torch.rand(9, 4), 2),
+        (of_a_stack, torch.rand(1, 9, 4), 2),
+        (of_a_list, torch.rand(9, 4), 3),
+        (of_an_annotated_list, torch.rand(9, 4), 2),
+        (of_a_list, [torch.rand(9, 4)], 2),
+    ],
+)
+def test_points_are_handed_over_as_given_or_as_the_list_that_the_model_takes(likes, given, calls):
+    class Net(PillarNet):
+        def forward(self, points):
+            self.called = (self.called or 0) + 1
+            assert likes(points)
+            self.head(self.map.expand(1, -1, -1, -1))
+            return self.answer
+
+    Net.forward.__annotations__ = likes.__annotations__
+    model = Net([frame("box3d_lidar", "scores", "label_preds")])
+    adapter = recognise(model)
+    for _ in range(2):  # what worked is not tried again
+        observed = observe(adapter, given)
+        assert observed.output is model.answer
+        assert "sampled" in observed.raw
+    assert model.called == calls
+
+
+def test_a_model_that_takes_neither_form_fails_as_it_would_alone():
+    class Net(PillarNet):
+        def forward(self, points):
+            raise RuntimeError(f"no {type(points).__name__}")
+
+    with pytest.raises(RuntimeError, match=r"^no Tensor$"):
+        observe(recognise(Net(None)), torch.rand(9, 4))
+
+
+@pytest.mark.parametrize("form", [list, torch.stack])
+def test_frames_may_come_as_a_dict_of_lists_or_of_stacks(form):
+    one = frame("boxes_3d", "scores_3d", "labels_3d")
+    other = frame("boxes_3d", "scores_3d", "labels_3d", labels=(2,))
+    answer = {name: form([one[name], other[name]]) for name in one}
+    _, frames = decoded(PillarNet(answer), [torch.rand(9, 4)] * 2, convention="openpcdet")
+    assert [found.labels.tolist() for found in frames] == [[1], [2]]
+
+
+@pytest.mark.parametrize("name", ["custom", "SAMFusion", "structural"])
+def test_a_name_that_only_this_family_goes_by_is_taken_without_looking(name):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Linear(1, 1)
+
+    assert recognise(Net(), name).family == "structural"
 
 
 def test_frames_of_unequal_length_keep_apart():
