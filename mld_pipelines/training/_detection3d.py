@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,7 +65,7 @@ def ObjectDetection3DTracer(  # noqa: N802, PLR0917 - name and order of the orig
     class_names: Sequence[str] | None = None,
     stream_id: str | None = None,
 ) -> Detection3DTracer:
-    """Return a tracer for a 3D detector, whose family is recognised by its head.
+    """Return a tracer for a 3D detector, whose family is recognised by its head; its class is named after the family.
 
     Thresholds decide what is recorded, never what the model returns. Each is taken from the argument, else from the
     model, else from the fallback (0.1, 0.2, 300); `tracer.settings` tells where each came from.
@@ -94,7 +96,7 @@ def ObjectDetection3DTracer(  # noqa: N802, PLR0917 - name and order of the orig
         "pc_range": pc_range,
     }
     settings = resolve_settings(adapter.settings, family=adapter.family, arguments=arguments)
-    return Detection3DTracer(
+    return _kind_of(adapter.family)(
         model, model_name, version_name, adapter=adapter, settings=settings, class_names=class_names,
         stream_id=stream_id,
     )  # fmt: skip
@@ -229,6 +231,13 @@ class Detection3DTracer(Tracer):
             n_classes=len(self.class_names) if self.class_names is not None else n_classes,
             class_names=self.class_names,
         )
+
+
+@cache
+def _kind_of(family: str) -> type[Detection3DTracer]:
+    """Return the class of a family's tracers: what they do is the same, which detector they trace the name tells."""
+    name = "".join(part.capitalize() for part in re.split(r"\W+", family)) + "Tracer"
+    return type(name, (Detection3DTracer,), {"__doc__": f"Traces detectors of the family {family}."})
 
 
 def _listed(input_ids: Any, n: int) -> Any:

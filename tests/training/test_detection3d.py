@@ -12,7 +12,8 @@ from mld_pipelines.adapters.detection3d import Setting, Settings3D, observe, res
 from mld_pipelines.capture import recorded
 from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.tables import LANDING_MODELS, LANDING_TRACES, OPS_QUARANTINE
-from mld_pipelines.training import Detection3DTracer
+from mld_pipelines.training import Detection3DTracer, ObjectDetection3DTracer
+from tests.support import mmdet3d_stubs, openpcdet_stubs
 from tests.support.detector3d import Adapter, Decoder, Detector
 
 
@@ -305,3 +306,22 @@ def test_yaw_far_outside_is_wrapped_and_ten_thousand_boxes_are_bounded(tracing, 
     row = rows_of(lake).row(0, named=True)
     assert row["truth_boxes_3d"][6] == pytest.approx(0.3, abs=1e-4)
     assert len(row["scores"]) == 300
+
+
+@pytest.mark.feature("F1")
+def test_the_class_of_a_tracer_tells_the_family_it_recognised():
+    models = [
+        mmdet3d_stubs.VoxelNet(),
+        mmdet3d_stubs.VoxelNet("v0"),
+        mmdet3d_stubs.CenterPoint(),
+        openpcdet_stubs.PointPillar(),
+    ]
+    kinds = []
+    for model in models:
+        with ObjectDetection3DTracer(model.eval(), "drive", "v1") as tracer:
+            assert isinstance(tracer, Detection3DTracer)
+            kinds.append(type(tracer))
+    assert [kind.__name__ for kind in kinds] == [
+        "Mmdet3dAnchorTracer", "Mmdet3dAnchorTracer", "Mmdet3dCenterpointTracer", "OpenpcdetAnchorTracer",
+    ]  # fmt: skip
+    assert kinds[0] is kinds[1]
