@@ -23,6 +23,7 @@ app = group("Show evaluation results and choose the one in force.")
 ResultName = Annotated[str, typer.Argument(metavar="RESULT", help="Name of the result.")]
 
 _ISSUES_SHOWN = 10
+_CLASS_COLUMNS = ["dataset", "class", "threshold", "ap", "precision", "recall", "f1", "objects", "missed"]
 
 
 @command(app, "list")
@@ -122,6 +123,7 @@ def document(result: Result) -> dict[str, Any]:
         "decision_dataset": result.decision_dataset,
         "warnings": result.warnings,
         "metrics": result.metrics_summary(),
+        **({"classes": result.class_summary()} if _detects(result) else {}),
         "categories": result.issue_category_summary(),
         "issues": result.get_issues(),
         "inputs": result.inputs,
@@ -141,13 +143,18 @@ def overview(result: Result) -> tuple[Any, ...]:
         "error_rate_high",
         "reason",
     ]
-    if (issues["unit_kind"] != "input").any():
+    if _detects(result):
         columns.insert(1, "unit_kind")
     worst = issues.select([name for name in columns if name in issues.columns]).head(_ISSUES_SHOWN)
     return (
         result.result_name,
         *(f"note: {warning}" for warning in result.warnings),
         sheet_of(result.metrics_summary(), key="dataset", title="metrics"),
+        *([table_of(result.class_summary().select(_CLASS_COLUMNS), title="classes")] if _detects(result) else []),
         sheet_of(result.issue_category_summary(), key="dataset", title="issue categories (share of units)"),
         table_of(worst, title=f"issues ({worst.height} of {issues.height})"),
     )
+
+
+def _detects(result: Result) -> bool:
+    return bool((result.get_issues()["unit_kind"] != "input").any())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mld_pipelines.evaluation._artifacts import load_baseline, load_detection_scorer, load_scorer
 from mld_pipelines.evaluation._current import current_result, current_results, promote_result
 from mld_pipelines.evaluation._datasets import PRODUCTION, choose_decision_dataset
+from mld_pipelines.evaluation._detection_classes import detection_class_metrics
 from mld_pipelines.evaluation._detection_evidence import (
     DETECTION_EVIDENCE_SCHEMA,
     detection_window_evidence,
@@ -66,6 +67,7 @@ __all__ = [
     "counted_units",
     "current_result",
     "current_results",
+    "detection_class_metrics",
     "detection_window_evidence",
     "estimate_frames",
     "estimate_units",

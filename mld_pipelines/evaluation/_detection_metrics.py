@@ -14,6 +14,7 @@ from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.metrics import (
     NUSCENES,
     NUSCENES_CLASSES,
+    TP_ERRORS,
     NuScenesPolicy,
     NuScenesState,
     average_precision,
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["DETECTION_EXTRAS", "RecordedBoxes", "counted_units", "detection_metric_rows"]
+    from mld_pipelines.metrics import NuScenesMetrics
+
+__all__ = ["DETECTION_EXTRAS", "RecordedBoxes", "class_metrics", "counted_units", "detection_metric_rows"]
 
 #: What a detector has beside the columns of every task, always after them.
 DETECTION_EXTRAS = (
@@ -187,13 +190,43 @@ def _of_boxes(boxes: RecordedBoxes, policy: NuScenesPolicy) -> dict[str, float |
     matches = match_frames(found, real, n_classes=policy.n_classes, half_turn=policy.half_turn)
     recorded = matches.detection >= 0
     auroc = roc_auc(matches.score[recorded], ~matches.is_error[recorded])
-    present = np.unique(real.labels[real.labels >= 0])
-    if not len(present):
+    metrics, _ = _nuscenes(boxes, policy)
+    if metrics is None:
         return {"auroc": auroc} | dict.fromkeys(("auprc", "map", "nds_like", *_BOX_ERRORS))
-    kept = Detections3D(**_relabelled(found, present)), Truths3D(**_relabelled(real, present))
-    metrics = nuscenes_metrics(NuScenesState.of(*kept, _narrowed(policy, present, has_velocities=_moving(*kept))))
     errors = {name: _number(metrics.mean_errors[error]) for name, error in _BOX_ERRORS.items()}
     return {"auroc": auroc, "auprc": metrics.mean_ap, "map": metrics.mean_ap, "nds_like": metrics.nds_like, **errors}
+
+
+def class_metrics(boxes: RecordedBoxes, *, n_classes: int, class_names: Sequence[str] = ()) -> pl.DataFrame:
+    """Return AP (mean over 0.5, 1, 2 and 4 m) and the errors of matched boxes by class; classes without truths are out.
+
+    Args:
+        boxes: Of one dataset.
+        n_classes: Classes of the model.
+        class_names: Names by class index.
+
+    Returns:
+        Columns: label, ap, ate, ase, aoe, ave.
+    """
+    names = ("ate", "ase", "aoe", "ave")
+    metrics, present = _nuscenes(boxes, _policy(n_classes, class_names))
+    if metrics is None:
+        return pl.DataFrame(schema={"label": pl.Int64, "ap": pl.Float64, **dict.fromkeys(names, pl.Float64)})
+    errors = {
+        name: metrics.errors[:, TP_ERRORS.index(error)] for name, error in zip(names, _BOX_ERRORS.values(), strict=True)
+    }
+    return pl.DataFrame({"label": present, "ap": metrics.ap.mean(axis=1), **errors}, nan_to_null=True)
+
+
+def _nuscenes(boxes: RecordedBoxes, policy: NuScenesPolicy) -> tuple[NuScenesMetrics | None, NDArray[np.int64]]:
+    """Return the metrics of the classes that have a truth, and which those are; None where none has."""
+    found, real = boxes.detections, boxes.truths
+    present = np.unique(real.labels[real.labels >= 0])
+    if not len(present):
+        return None, present
+    kept = Detections3D(**_relabelled(found, present)), Truths3D(**_relabelled(real, present))
+    state = NuScenesState.of(*kept, _narrowed(policy, present, has_velocities=_moving(*kept)))
+    return nuscenes_metrics(state), present
 
 
 def _relabelled(batch: Detections3D | Truths3D, present: NDArray[np.int64]) -> dict[str, Any]:

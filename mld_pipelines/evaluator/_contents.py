@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from mld_pipelines.evaluation import excess_errors, load_detection_scorer, load_scorer, unit_columns
+from mld_pipelines.evaluation import (
+    detection_class_metrics,
+    excess_errors,
+    load_detection_scorer,
+    load_model_facts,
+    load_scorer,
+    unit_columns,
+)
+from mld_pipelines.evaluator._classes import class_table
 from mld_pipelines.evaluator._detection_comparison import FrameSide
 from mld_pipelines.evaluator._pairing import Side
 from mld_pipelines.evaluator._scoring import ScorerChoice
@@ -53,6 +61,19 @@ class ResultContents:
             descending=[False, False, False, True, True, False],
         )  # fmt: skip
         return ordered.select(*(column.name for column in ISSUE_COLUMNS), "n_epoch", "unit_kind")
+
+    @functools.cached_property
+    def _class_names(self) -> tuple[str, ...]:
+        stored = self._stored
+        return load_model_facts(stored.lake, stored.model_key, stored.row["fingerprint"]).class_names
+
+    @functools.cached_property
+    def _class_table(self) -> pl.DataFrame:
+        names = self._class_names
+        limits = {epoch: self._frame_scorer(epoch).estimator.thresholds for epoch in self._stored.row["epochs"]}
+        n_classes = max(map(len, limits.values()))
+        metrics = detection_class_metrics(self._stored, n_classes=n_classes, class_names=names)
+        return class_table(self._units, metrics, thresholds=limits, class_names=names)
 
     @functools.cached_property
     def _codes(self) -> frozenset[str]:

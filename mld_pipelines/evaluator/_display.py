@@ -86,6 +86,7 @@ class Summary:
         issue_categories: `issue_category_summary()`.
         error_codes: Distribution of error codes inside each category.
         notes: What a reader should know.
+        classes: `class_summary()` of a detector; None for a classifier.
     """
 
     result_name: str
@@ -93,12 +94,14 @@ class Summary:
     issue_categories: ResultFrame
     error_codes: ResultFrame
     notes: tuple[str, ...] = ()
+    classes: ResultFrame | None = None
 
     def __str__(self) -> str:
-        """Return the three tables under their headings."""
+        """Return the tables under their headings."""
         parts = [
             f"Result {self.result_name}",
             f"Metrics\n{self.metrics}",
+            *([] if self.classes is None else [f"Classes\n{self.classes}"]),
             f"Issue categories (share of units; aleatoric overlays the other five)\n{self.issue_categories}",
             f"Error codes by category\n{self.error_codes}",
         ]

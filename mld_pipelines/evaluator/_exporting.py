@@ -117,12 +117,12 @@ class ResultExport(ResultContents):
         from mld_pipelines.evaluator._report import render_report
         from mld_pipelines.evaluator._report_facts import gather_facts
 
-        return render_report(
-            gather_facts(
-                self._stored,
-                metrics=self._metric_table(),
-                issues=self._issues,
-                codes=self._described,
-                units=self._units,
-            )
+        facts = gather_facts(
+            self._stored,
+            metrics=self._metric_table(),
+            issues=self._issues,
+            codes=self._described,
+            units=self._units,
+            classes=self._class_table if self._detects else None,
         )
+        return render_report(facts)

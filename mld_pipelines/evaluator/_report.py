@@ -50,7 +50,7 @@ class ReportFacts:
         evidence: `evaluation.window_evidence`; of a detector `evaluation.detection_window_evidence`.
         reliability: Reliability bins by dataset, the reference first.
         boxes: Of a detector the units of the deciding dataset; None for a classifier.
-        class_names: Names by class index, if they are known.
+        classes: `Result.class_summary()` of that dataset and epoch.
     """
 
     result_name: str
@@ -69,7 +69,7 @@ class ReportFacts:
     evidence: pl.DataFrame
     reliability: Mapping[str, pl.DataFrame] = field(default_factory=dict)
     boxes: pl.DataFrame | None = None
-    class_names: tuple[str, ...] = ()
+    classes: pl.DataFrame | None = None
 
 
 def render_report(facts: ReportFacts) -> str:

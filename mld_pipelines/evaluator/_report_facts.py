@@ -8,7 +8,6 @@ import polars as pl
 
 from mld_pipelines.evaluation import (
     detection_window_evidence,
-    load_model_facts,
     reliability_bins,
     window_evidence,
 )
@@ -29,6 +28,7 @@ def gather_facts(
     issues: pl.DataFrame,
     codes: pl.DataFrame,
     units: pl.DataFrame,
+    classes: pl.DataFrame | None = None,
 ) -> ReportFacts:
     """Return what a report shows: of the last epoch where the result has several.
 
@@ -38,6 +38,7 @@ def gather_facts(
         issues: `Result.get_issues()`.
         codes: `Result.get_codes()`.
         units: Rows of `evaluation/units`.
+        classes: Of a detector one row per dataset, epoch and class.
     """
     row, epoch = stored.row, stored.row["epochs"][-1]
     in_epoch = pl.col("n_epoch").eq_missing(pl.lit(epoch, dtype=pl.Int64))
@@ -64,7 +65,7 @@ def gather_facts(
         evidence=detection_window_evidence(stored) if detects else window_evidence(stored),
         reliability=_reliability(known, decisive),
         boxes=known.filter(pl.col("dataset_type") == decisive) if detects else None,
-        class_names=load_model_facts(stored.lake, stored.model_key, row["fingerprint"]).class_names if detects else (),
+        classes=None if classes is None else classes.filter(in_epoch & (pl.col("dataset") == decisive)),
     )
 
 

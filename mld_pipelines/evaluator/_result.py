@@ -94,13 +94,33 @@ class Result(ResultExport):
         """Return one row per dataset with the share of its units in each category; aleatoric overlays the others."""
         return ResultFrame(self._wide("category_ratio").select("dataset", *CATEGORY_RATIOS, *self._epoch_column()))
 
+    def class_summary(self) -> ResultFrame:
+        """Return, of a detector, one row per dataset and class: operating point, AP, precision, recall, errors by type.
+
+        `ap` is the mean over 0.5, 1, 2 and 4 m of all recorded boxes, null where the class has no true box or the
+        traces were removed; ate, ase, aoe and ave are nuScenes' errors of matched boxes. Everything else counts
+        predictions at or above `threshold`, and true objects.
+
+        Raises:
+            InvalidInputError: The result is of a classifier.
+        """
+        if not self._detects:
+            raise InvalidInputError(
+                f"{self.result_name!r} is of a classifier; nothing was computed. Group its units by class: "
+                'get_view(["label", "prediction"]).'
+            )
+        frame = self._class_table
+        return ResultFrame(frame if self._epoch_column() else frame.drop("n_epoch"))
+
     def get_summary(self) -> Summary:
         """Print and return metrics, issue categories and the error codes of each category."""
         by_code = self.get_view(["category", "error_code"], adjustby="category", sort="counts")
         codes = by_code.sort("dataset", "category", "counts", descending=[False, False, True], maintain_order=True)
+        classes = self.class_summary() if self._detects else None
         summary = Summary(
-            self.result_name, self.metrics_summary(), self.issue_category_summary(), ResultFrame(codes), self.warnings
-        )
+            self.result_name, self.metrics_summary(), self.issue_category_summary(), ResultFrame(codes), self.warnings,
+            classes,
+        )  # fmt: skip
         print(summary)  # noqa: T201 - the guides show that it prints
         return summary
 

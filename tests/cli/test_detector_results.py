@@ -14,6 +14,7 @@ def test_a_detector_is_shown_compared_and_exported(mld, lake, tmp_path):
     shown = mld("results", "show", "first", "--json")
     assert shown.exit == 0
     assert shown.document["metrics"][0]["n_inputs"] == 60
+    assert [row["class"] for row in shown.document["classes"]] == ["car", "pedestrian", "truck"]
     assert {row["unit_kind"] for row in shown.document["issues"]} == {"prediction", "object"}
     assert "unit_kind" in mld("results", "show", "first").stdout
     compared = mld("results", "compare", "first", "second", "--n-boot", "100", "--fail-if-worse")

@@ -9,7 +9,7 @@ from scipy.stats import beta
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from mld_pipelines.evaluation import CATEGORY_RATIOS, DETECTION_EXTRAS, METRIC_COLUMNS, METRIC_EXTRAS, counted_units
-from mld_pipelines.evaluation._detection_metrics import RecordedBoxes, detection_metric_rows
+from mld_pipelines.evaluation._detection_metrics import RecordedBoxes, class_metrics, detection_metric_rows
 from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.records import Detections3D, Truths3D
 from mld_pipelines.tables import EVALUATION_UNITS
@@ -145,6 +145,16 @@ def test_map_is_the_mean_over_distances():
     assert found["map"]["value"] == pytest.approx(3 / 4)
     assert found["mate"]["value"] == pytest.approx(0.7)
     assert found["nds_like"]["value"] == pytest.approx((5 * 0.75 + 0.3 + 1 + 1) / 8)  # three errors, no velocity
+
+
+def test_classes_have_their_own_precision_and_errors():
+    """Class 0 is 0.7 m off (no match at 0.5 m), class 2 perfect; class 1 has no true box."""
+    recorded = boxes([([(10.7, 0, 0, 0.9), (30, 0, 1, 0.9), (50, 0, 2, 0.9)], [(10, 0, 0), (50, 0, 2)])])
+    found = class_metrics(recorded, n_classes=3)
+    assert found["label"].to_list() == [0, 2]
+    assert found["ap"].to_list() == pytest.approx([0.75, 1.0])
+    assert found["ate"].to_list() == pytest.approx([0.7, 0.0])
+    assert found["ave"].to_list() == [None, None]
 
 
 def test_velocity_errors_need_velocities_on_both_sides():

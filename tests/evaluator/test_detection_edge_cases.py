@@ -48,6 +48,8 @@ def test_every_answer_of_a_result_exists(case: str, tmp_path: Path, capsys: pyte
     assert {row["unit_kind"] for row in result.get_codes().iter_rows(named=True)} == {"prediction", "object"}
     counted = result.get_view(["unit_kind", "error_type", "range_bin"])["counts"].sum()
     assert counted == result.get_samples().height
+    classes = result.class_summary()
+    assert classes["objects"].sum() + classes["predictions"].sum() == counted
     assert result.compare(result, n_boot=100).n_common == len(CASES[case])
     assert (summary["precision"] is None) == ("found" in case or "at all" in case)
     assert (summary["recall"] is None) == ("to find" in case or "at all" in case)

@@ -26,12 +26,12 @@ from mld_pipelines.evaluation import (
 )
 from mld_pipelines.evaluation._frame_boxes import frame_boxes
 from mld_pipelines.evaluator import Evaluator, Result
-from mld_pipelines.evaluator._report_boxes import box_table
+from mld_pipelines.evaluator._classes import box_table
 from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.lake import Lake
 from mld_pipelines.metrics import mcnemar
 from mld_pipelines.tables import LANDING_INFERENCES
-from tests.support.traced_frames import write_frames, write_logged_frames
+from tests.support.traced_frames import CLASS_NAMES, write_frames, write_logged_frames
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -116,10 +116,34 @@ def test_categories_share_out_the_counted_units(result: Result) -> None:
         assert [share * n for share in shares] == pytest.approx([round(share * n) for share in shares])
 
 
+def test_classes_add_up_to_the_summary(result: Result) -> None:
+    classes = result.class_summary().filter(pl.col("dataset") == "val")
+    row = result.metrics_summary().row(1, named=True)
+    assert classes["class"].to_list() == list(CLASS_NAMES)
+    assert classes["ap"].mean() == pytest.approx(row["map"])
+    assert classes["missed"].sum() == row["n_missed"]
+    assert classes["hits"].sum() / classes["predictions"].sum() == pytest.approx(row["precision"])
+    assert classes["found"].sum() / classes["objects"].sum() == pytest.approx(row["recall"])
+    wrong = classes.select(pl.sum_horizontal("cls", "loc", "both", "dupe", "bkg")).to_series()
+    assert (wrong == classes["predictions"] - classes["hits"]).all()
+    f1 = 2 * classes["hits"] / (classes["predictions"] + classes["objects"])
+    # equal where as many objects are found as predictions are right; a duplicate or a chain of matches may differ
+    assert classes["f1"].to_list() == pytest.approx(f1.to_list(), abs=0.01)
+
+
+def test_the_operating_point_is_the_lowest_score_that_was_kept(result: Result, units: pl.DataFrame) -> None:
+    """On the deciding dataset the threshold of a class is a score that occurs: the last one that is worth it."""
+    lowest = of_kind(units, "prediction").group_by("prediction").agg(pl.col("confidence").min()).sort("prediction")
+    classes = result.class_summary().filter(pl.col("dataset") == "val").sort("label")
+    assert classes["threshold"].to_list() == pytest.approx(lowest["confidence"].to_list())
+
+
 def test_the_overview_prints_both_kinds_of_codes(result: Result, capsys: pytest.CaptureFixture[str]) -> None:
     summary = result.get_summary()
     assert str(summary) in capsys.readouterr().out
     assert set(summary.error_codes["unit_kind"]) == {"prediction", "object"}
+    assert summary.classes is not None
+    assert str(summary.classes) in str(summary)
 
 
 @pytest.mark.parametrize(("kind", "prefix"), [("prediction", "P"), ("object", "M")])

@@ -417,3 +417,8 @@ def test_another_level_is_refused_with_those_that_exist(result: Result, outputs:
 def test_precision_and_recall_are_of_detectors_only(result: Result) -> None:
     with pytest.raises(InvalidInputError, match="of a classifier; nothing was estimated"):
         result.estimate_precision_recall([])
+
+
+def test_classes_are_summed_up_for_detectors_only(result: Result) -> None:
+    with pytest.raises(InvalidInputError, match="of a classifier; nothing was computed"):
+        result.class_summary()
