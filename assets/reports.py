@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 
 __all__ = ["detector_windows", "drawings", "evaluation_materializations", "result_metadata"]
 
-_PLOTTED = ("accuracy", "auroc", "error_proba_auroc", "error_rate")
-"""Metrics of the decision dataset that are worth a line over results."""
+_PLOTTED = (
+    "accuracy", "auroc", "error_proba_auroc", "error_rate",
+    "precision", "recall", "f1", "map", "nds_like",
+)  # fmt: skip
+"""Metrics of the decision dataset that are worth a line over results; the second line only detectors have."""
 
 
 _DETECTOR = (
@@ -184,13 +187,17 @@ def _pictures(stored: StoredResult, frames: dict[str, pl.DataFrame]) -> dict[str
 
 
 def _map_of_codes(frames: dict[str, pl.DataFrame], decisive: str) -> dict[str, dg.MarkdownMetadataValue]:
-    """Return the codes by place, size and category; the glance shows their errors, the worst code first."""
+    """Return the codes by place, size and category; the glance shows their errors, the worst code first.
+
+    Of a detector these are the codes of predictions: those of objects have a map of their own.
+    """
     from mld_pipelines.evaluation import excess_errors
     from mld_pipelines.figures import bubble_map
 
     keys = ["n_epoch", "error_code"]
     verdicts = frames["evaluation/issues"].filter(pl.col("dataset") == decisive).select(*keys, "category")
-    codes = frames["evaluation/codes"].join(verdicts, on=keys, how="left", nulls_equal=True)
+    mapped = frames["evaluation/codes"].filter(pl.col("unit_kind") != "object")
+    codes = mapped.join(verdicts, on=keys, how="left", nulls_equal=True)
     worst = codes.sort(excess_errors("n_epoch", "unit_kind"), "errors", "error_code", descending=[True, True, False])
     picture = bubble_map(
         worst, x="map_x", y="map_y", label="error_code", size="counts", category="category", limit=_MOST_CODES,
