@@ -339,6 +339,8 @@ def test_the_estimate_is_that_of_the_scorer(endpoint: str, result: Result, logge
     assert (found.precision, found.recall, found.recall_low) == pytest.approx(
         (expected.precision, expected.recall, expected.recall_low)
     )
+    assert found.badges == expected.badges
+    assert found.opinions.unseen_share == expected.opinions.unseen_share > 0.0
 
 
 @pytest.mark.parametrize(
