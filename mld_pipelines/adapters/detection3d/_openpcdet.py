@@ -227,7 +227,7 @@ def _batch_of(model: Any, inputs: Any) -> dict[str, Any]:
     """Return a `batch_dict` of our own from what the user gave."""
     if isinstance(inputs, Mapping) and "batch_size" in inputs:
         batch = dict(inputs)
-    elif isinstance(inputs, Mapping) and set(inputs) == {"points"}:
+    elif isinstance(inputs, Mapping) and "points" in inputs and set(inputs) <= _usable(model):
         batch = _voxelised(model, inputs["points"])
     elif isinstance(inputs, Mapping):
         raise InvalidInputError(
@@ -240,6 +240,12 @@ def _batch_of(model: Any, inputs: Any) -> dict[str, Any]:
         batch.pop("gt_boxes", None)  # only the recall statistics read them, with a GPU kernel
     device = _device_of(model)
     return {key: _loaded(key, value, device) for key, value in batch.items()}
+
+
+def _usable(model: Any) -> frozenset[str]:
+    """Return the keys of a dict whose points are all that the model needs; without cameras it needs no images."""
+    has_cameras = "image_backbone" in (attribute(model, "module_topology") or ()) or hasattr(model, "image_backbone")
+    return frozenset({"points"} if has_cameras else {"points", "img", "img_metas"})
 
 
 def _voxelised(model: Any, points: Any) -> dict[str, Any]:

@@ -195,6 +195,15 @@ def test_points_without_a_data_set_are_refused():
         recognise(model).call(cloud())
 
 
+def test_the_dict_of_mmdetection3d_gives_its_points_to_a_detector_without_cameras():
+    given = {"points": [cloud()], "img": torch.rand(1, 6, 3, 4, 4), "img_metas": [{}]}
+    model = live(pcdet.PointPillar)
+    alone, both = (observe(recognise(model), inputs).raw for inputs in ([cloud()], given))
+    assert torch.equal(alone["boxes"], both["boxes"])
+    with pytest.raises(InvalidInputError, match="but no batch_size"):
+        recognise(live(pcdet.BevFusion)).call(given)
+
+
 def test_a_batch_without_its_size_is_refused_by_its_keys():
     with pytest.raises(InvalidInputError, match=r"\['points', 'voxels'\] but no batch_size"):
         recognise(live(pcdet.PointPillar)).call({"points": cloud(), "voxels": cloud()})
