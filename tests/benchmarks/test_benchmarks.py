@@ -15,6 +15,8 @@ from benchmarks._page import PAGE, replace_table
 ROOT = Path(__file__).resolve().parents[2]
 SLOW = {"interactive"}
 """It starts a real webserver and daemon."""
+RAY = {"throughput"}
+"""It starts a local Ray."""
 
 
 def run_quick(name: str) -> subprocess.CompletedProcess[str]:
@@ -23,7 +25,11 @@ def run_quick(name: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in BENCHMARKS]
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW) + [pytest.mark.ray] * (name in RAY))
+        for name in BENCHMARKS
+    ],
 )
 def test_a_benchmark_prints_ratios_without_a_verdict_in_its_quick_shape(name):
     page = PAGE.read_text(encoding="utf-8")
