@@ -103,7 +103,8 @@ def _classes(boxes: FrameBoxes, truths: Truths3D, class_names: tuple[str, ...]) 
     scored = 0
     if boxes.class_scores is not None:
         scored = boxes.class_scores.shape[1] - (boxes.class_space != "sigmoid")  # the others have a background too
-    labels = [int(one.labels.max()) + 1 for one in (boxes.recorded, truths) if len(one)]
+    seen = (boxes.recorded, truths, *(() if boxes.suppressed is None else (boxes.suppressed,)))
+    labels = [int(one.labels.max()) + 1 for one in seen if len(one)]
     return max(len(class_names), scored, *labels, 1)
 
 

@@ -247,6 +247,15 @@ def test_a_detector_that_found_nothing_is_evaluated(tmp_path: Any) -> None:
     assert metrics["precision"] is None
 
 
+def test_empty_roads_with_candidates_of_any_class_are_evaluated(tmp_path: Any) -> None:
+    """Nothing is there, nothing was found and the class has no name: what was suppressed tells how many there are."""
+    lake = Lake.open(str(tmp_path / "lake"))
+    hints = {"suppressed_boxes_3d": [box(10, 0)], "suppressed_labels": [4], "suppressed_scores": [0.05]}
+    write_frames(lake, "val", 3, frames=[frame([], []) | hints for _ in range(3)])
+    metrics = dict(evaluate(lake, MODEL).metrics().select("metric", "value").iter_rows())
+    assert metrics["counts"] == 0
+
+
 def test_scorers_of_another_task_are_refused(stored: StoredResult) -> None:
     with pytest.raises(InvalidInputError, match="of task 'od3d'"):
         load_scorer(stored.lake, stored.result_name)
