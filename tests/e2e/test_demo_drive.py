@@ -126,3 +126,13 @@ def test_the_scenes_were_traced_on_ray_actors(first_run):
     assert {name: counts[name]["rows"] for name in ("drive-train", "drive-val", "drive-logger")} == {
         "drive-train": 64, "drive-val": 240, "drive-logger": 480
     }  # fmt: skip
+
+
+def test_the_ui_shows_the_detector_beside_the_classifier(browser, platform):
+    """A partition of the same assets, with the numbers of its task."""
+    page = f"{platform.url}/assets/evaluation/metrics?view=partitions&partition=pillars%40v1"
+    browser.see("digits@v1", MODEL_KEY, "Materialized", "od3d", "precision", "recall", "nds_like", url=page)
+    browser.shoot("detector-metrics")
+    page = f"{platform.url}/assets/monitoring/windows?view=partitions&partition={WET[0]}"
+    browser.see(WET[0], "Materialized", "detectors", "precision_estimated", "recall_estimated", url=page)
+    browser.shoot("detector-windows")
