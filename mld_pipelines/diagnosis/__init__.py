@@ -9,7 +9,6 @@ from mld_pipelines.diagnosis._aleatoric import (
     unit_ambiguity,
 )
 from mld_pipelines.diagnosis._bank import Bank, Head, ReferenceUnits, hash_keys, select_bank
-from mld_pipelines.diagnosis._box_clues import BoxClues, gather_box_clues
 from mld_pipelines.diagnosis._categories import (
     ALEATORIC,
     CATEGORIES,
@@ -40,31 +39,6 @@ from mld_pipelines.diagnosis._codebook import (
 from mld_pipelines.diagnosis._codefit import CodebookFit, code_histogram, code_number, cross_fit_codes, fit_codebook
 from mld_pipelines.diagnosis._codemap import CodeMap, fit_code_map
 from mld_pipelines.diagnosis._coderefit import grow, needs_growth, refit_warm, unseen_excess
-from mld_pipelines.diagnosis._detected_frames import (
-    DetectedFrames,
-    object_context,
-    prediction_features,
-    prediction_probabilities,
-    prediction_statistics,
-    split_detections,
-)
-from mld_pipelines.diagnosis._detection_advice import DETECTION_METHODS, find_method, recommend_for_boxes
-from mld_pipelines.diagnosis._detection_bank import DETECTION_BANK_LIMIT, DetectionBank, select_detection_bank
-from mld_pipelines.diagnosis._detection_estimator import DetectionEstimator
-from mld_pipelines.diagnosis._detection_fit import DetectionFit, fit_detection_estimator
-from mld_pipelines.diagnosis._detection_misses import MISS_SCORE_NAMES, ExpectedMisses
-from mld_pipelines.diagnosis._detection_scorer import DetectionScorer, ScoredFrames
-from mld_pipelines.diagnosis._detection_scores import DETECTION_SCORE_MEANINGS, DETECTION_SCORE_NAMES
-from mld_pipelines.diagnosis._detection_window import (
-    DetectionWindowReference,
-    DetectionWindowState,
-    detection_window_state,
-)
-from mld_pipelines.diagnosis._detection_window_estimate import (
-    DetectionEstimate,
-    DetectionOpinions,
-    estimate_detection_window,
-)
 from mld_pipelines.diagnosis._distinction import Choice, Distinction, Measure, distinguish
 from mld_pipelines.diagnosis._estimator import ErrorEstimator, Reason
 from mld_pipelines.diagnosis._fit import EstimatorFit, fit_estimator
@@ -80,14 +54,40 @@ from mld_pipelines.diagnosis._recommendations import (
 from mld_pipelines.diagnosis._scorer import ProductionScorer, ScoredUnits
 from mld_pipelines.diagnosis._scores import SCORE_MEANINGS, SCORE_NAMES, CodeRates, RiskScorer
 from mld_pipelines.diagnosis._significance import NEEDED_LIMIT, units_needed, worse_than_rest
-from mld_pipelines.diagnosis._stress_fit import fit_window_map
-from mld_pipelines.diagnosis._stress_map import FamilyError, WindowMap, estimate_stressed_window
-from mld_pipelines.diagnosis._stress_state import StressWindowState, WindowBaseline
-from mld_pipelines.diagnosis._stress_units import StressedCopies, WindowUnits, window_units
 from mld_pipelines.diagnosis._temperature import fit_temperature, tempered_confidence
 from mld_pipelines.diagnosis._vetoes import Vetoes, find_vetoes, probability_exceeds
 from mld_pipelines.diagnosis._window import WindowReference, WindowState, fit_window_reference, window_state
 from mld_pipelines.diagnosis._window_estimate import Opinions, WindowEstimate, estimate_window
+from mld_pipelines.diagnosis.detection._advice import DETECTION_METHODS, find_method, recommend_for_boxes
+from mld_pipelines.diagnosis.detection._bank import DETECTION_BANK_LIMIT, DetectionBank, select_detection_bank
+from mld_pipelines.diagnosis.detection._clues import BoxClues, gather_box_clues
+from mld_pipelines.diagnosis.detection._estimator import DetectionEstimator
+from mld_pipelines.diagnosis.detection._fit import DetectionFit, fit_detection_estimator
+from mld_pipelines.diagnosis.detection._frames import (
+    DetectedFrames,
+    object_context,
+    prediction_features,
+    prediction_probabilities,
+    prediction_statistics,
+    split_detections,
+)
+from mld_pipelines.diagnosis.detection._misses import MISS_SCORE_NAMES, ExpectedMisses
+from mld_pipelines.diagnosis.detection._scorer import DetectionScorer, ScoredFrames
+from mld_pipelines.diagnosis.detection._scores import DETECTION_SCORE_MEANINGS, DETECTION_SCORE_NAMES
+from mld_pipelines.diagnosis.detection._window import (
+    DetectionWindowReference,
+    DetectionWindowState,
+    detection_window_state,
+)
+from mld_pipelines.diagnosis.detection._window_estimate import (
+    DetectionEstimate,
+    DetectionOpinions,
+    estimate_detection_window,
+)
+from mld_pipelines.diagnosis.stress._fit import fit_window_map
+from mld_pipelines.diagnosis.stress._map import FamilyError, WindowMap, estimate_stressed_window
+from mld_pipelines.diagnosis.stress._state import StressWindowState, WindowBaseline
+from mld_pipelines.diagnosis.stress._units import StressedCopies, WindowUnits, window_units
 
 __all__ = [
     "ALEATORIC",

@@ -9,10 +9,10 @@ import numpy as np
 
 from mld_pipelines.diagnosis._categories import RECESSIVE
 from mld_pipelines.diagnosis._codebook import UNCODED, UNSEEN_INDEX
-from mld_pipelines.diagnosis._stress_state import StressWindowState
-from mld_pipelines.diagnosis._stress_units import window_units
 from mld_pipelines.diagnosis._temperature import tempered_confidence
 from mld_pipelines.diagnosis._window import window_state
+from mld_pipelines.diagnosis.stress._state import StressWindowState
+from mld_pipelines.diagnosis.stress._units import window_units
 from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.metrics import unit_statistics
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from mld_pipelines.diagnosis._codebook import CodeAssignment, Codebook
     from mld_pipelines.diagnosis._estimator import ErrorEstimator
-    from mld_pipelines.diagnosis._stress_map import WindowMap
     from mld_pipelines.diagnosis._window import WindowReference, WindowState
+    from mld_pipelines.diagnosis.stress._map import WindowMap
 
 __all__ = ["ProductionScorer", "ScoredUnits"]
 

@@ -5,18 +5,10 @@ from __future__ import annotations
 from mld_pipelines.evaluation._artifacts import load_baseline, load_detection_scorer, load_scorer
 from mld_pipelines.evaluation._current import current_result, current_results, promote_result
 from mld_pipelines.evaluation._datasets import PRODUCTION, choose_decision_dataset
-from mld_pipelines.evaluation._detection_classes import detection_class_metrics
-from mld_pipelines.evaluation._detection_evidence import (
-    DETECTION_EVIDENCE_SCHEMA,
-    detection_window_evidence,
-    estimate_frames,
-)
-from mld_pipelines.evaluation._detection_metrics import DETECTION_EXTRAS, counted_units
 from mld_pipelines.evaluation._epochs import EpochSpec, format_spec, parse_spec, resolve_epochs
 from mld_pipelines.evaluation._evaluate import Progress, compute, evaluate, evaluate_again
 from mld_pipelines.evaluation._evidence import EVIDENCE_SCHEMA, reliability_bins, window_evidence
 from mld_pipelines.evaluation._filters import Filters, filter_expression, filtered
-from mld_pipelines.evaluation._frame_scores import FRAME_INPUT_COLUMNS, FRAME_SCORE_COLUMNS, score_frames
 from mld_pipelines.evaluation._load import StoredResult, list_results, load_result, result_names
 from mld_pipelines.evaluation._order import excess_errors
 from mld_pipelines.evaluation._plan import EvaluationPlan, known_models, plan
@@ -37,6 +29,14 @@ from mld_pipelines.evaluation._views import (
     view,
 )
 from mld_pipelines.evaluation._window_estimates import estimate_units
+from mld_pipelines.evaluation.detection._classes import detection_class_metrics
+from mld_pipelines.evaluation.detection._evidence import (
+    DETECTION_EVIDENCE_SCHEMA,
+    detection_window_evidence,
+    estimate_frames,
+)
+from mld_pipelines.evaluation.detection._frame_scores import FRAME_INPUT_COLUMNS, FRAME_SCORE_COLUMNS, score_frames
+from mld_pipelines.evaluation.detection._metrics import DETECTION_EXTRAS, counted_units
 
 __all__ = [
     "ALEATORIC",

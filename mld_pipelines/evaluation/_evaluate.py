@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Protocol
 from mld_pipelines.evaluation._artifacts import stored_codebooks
 from mld_pipelines.evaluation._classification import evaluate_population
 from mld_pipelines.evaluation._current import current_result
-from mld_pipelines.evaluation._detection import evaluate_detections
-from mld_pipelines.evaluation._detection_population import load_detection_population
 from mld_pipelines.evaluation._lineage import link_to_previous
 from mld_pipelines.evaluation._load import StoredResult, result_names
 from mld_pipelines.evaluation._names import checked_name
@@ -17,6 +15,8 @@ from mld_pipelines.evaluation._plan import plan, plan_again
 from mld_pipelines.evaluation._population import load_model_facts, load_population
 from mld_pipelines.evaluation._store import Evaluation, store
 from mld_pipelines.evaluation._stress import load_copies
+from mld_pipelines.evaluation.detection._evaluate import evaluate_detections
+from mld_pipelines.evaluation.detection._population import load_detection_population
 from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.lake import Provenance
 from mld_pipelines.records import split_model_key

@@ -8,8 +8,8 @@ import polars as pl
 
 from mld_pipelines.diagnosis import jeffreys_interval
 from mld_pipelines.evaluation._datasets import TRAIN
-from mld_pipelines.evaluation._detection_candidates import unflagged
 from mld_pipelines.evaluation._facts import evidence_rows, pattern_sentences
+from mld_pipelines.evaluation.detection._candidates import unflagged
 from mld_pipelines.tables import EVALUATION_ISSUES, ISSUE_COLUMNS
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ from mld_pipelines.diagnosis import (
     select_detection_bank,
     split_detections,
 )
-from mld_pipelines.diagnosis._detection_compare import FrameSums, draw_windows
-from mld_pipelines.diagnosis._detection_reference import fit_rates
+from mld_pipelines.diagnosis.detection._compare import FrameSums, draw_windows
+from mld_pipelines.diagnosis.detection._reference import fit_rates
 from mld_pipelines.exceptions import CorruptArtifactError, InvalidInputError
 from mld_pipelines.records import Detections3D, Truths3D
 from tests.support.detections import in_order
@@ -133,7 +133,7 @@ def test_the_order_of_the_frames_changes_nothing(world, fitted):
 def test_the_same_frame_twice_stays_in_one_fold(world):
     keys = list(world.keys)
     keys[1] = keys[0]
-    from mld_pipelines.diagnosis._detection_reference import DetectionReference
+    from mld_pipelines.diagnosis.detection._reference import DetectionReference
 
     reference = DetectionReference.of(
         world.frames, world.is_error, world.truths, world.is_missed, keys=keys, n_folds=5, seed=0

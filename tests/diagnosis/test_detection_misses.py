@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from mld_pipelines.diagnosis import MISS_SCORE_NAMES, fit_detection_estimator, split_detections
-from mld_pipelines.diagnosis._detection_misses import claimed_truths, find_clusters, miss_scores
-from mld_pipelines.diagnosis._detection_scores import BoxNorms
+from mld_pipelines.diagnosis.detection._misses import claimed_truths, find_clusters, miss_scores
+from mld_pipelines.diagnosis.detection._scores import BoxNorms
 from mld_pipelines.geometry import bev_iou
 from mld_pipelines.records import Detections3D, Truths3D
 from tests.support.detector_simulation import N_CLASSES, THRESHOLDS, simulate

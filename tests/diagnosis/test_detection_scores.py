@@ -15,8 +15,8 @@ from mld_pipelines.diagnosis import (
     select_detection_bank,
     split_detections,
 )
-from mld_pipelines.diagnosis._detection_pairs import near_pairs, pairs_within
-from mld_pipelines.diagnosis._detection_scores import BoxNorms, box_gaps
+from mld_pipelines.diagnosis.detection._pairs import near_pairs, pairs_within
+from mld_pipelines.diagnosis.detection._scores import BoxNorms, box_gaps
 from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.geometry import bev_corners, bev_iou
 from mld_pipelines.records import Detections3D

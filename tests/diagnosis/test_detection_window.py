@@ -18,7 +18,7 @@ from mld_pipelines.diagnosis import (
     detection_window_state,
     estimate_detection_window,
 )
-from mld_pipelines.diagnosis._detection_window import tail_threshold, within_frame_correlation
+from mld_pipelines.diagnosis.detection._window import tail_threshold, within_frame_correlation
 from mld_pipelines.exceptions import CorruptArtifactError, InvalidInputError
 
 REFERENCE = DetectionWindowReference(

@@ -19,8 +19,8 @@ from mld_pipelines.diagnosis import (
 )
 from mld_pipelines.diagnosis import _stress_fit as stress_fit
 from mld_pipelines.diagnosis._monolr import fit_monotone, penalty_for
-from mld_pipelines.diagnosis._stress_columns import clipped_logit
-from mld_pipelines.diagnosis._stress_map import blend
+from mld_pipelines.diagnosis.stress._columns import clipped_logit
+from mld_pipelines.diagnosis.stress._map import blend
 from mld_pipelines.exceptions import InvalidInputError
 from tests.support.estimation import World
 from tests.support.stressing import stress

@@ -28,7 +28,7 @@ from mld_pipelines.diagnosis import (
     window_state,
     window_units,
 )
-from mld_pipelines.diagnosis._stress_map import blend
+from mld_pipelines.diagnosis.stress._map import blend
 from mld_pipelines.exceptions import CorruptArtifactError, InvalidInputError
 from mld_pipelines.stress import image_families, plan_stress
 from tests.support.estimation import World

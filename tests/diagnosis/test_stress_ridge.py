@@ -8,8 +8,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import minimize, nnls
 from scipy.special import expit, logit
 
-from mld_pipelines.diagnosis._stress_columns import COLUMNS, MONOTONE_COLUMNS
-from mld_pipelines.diagnosis._stress_ridge import fit_ridge
+from mld_pipelines.diagnosis.stress._columns import COLUMNS, MONOTONE_COLUMNS
+from mld_pipelines.diagnosis.stress._ridge import fit_ridge
 from mld_pipelines.exceptions import InvalidInputError
 
 RNG = np.random.default_rng(0)

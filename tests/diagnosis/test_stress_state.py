@@ -14,8 +14,8 @@ from scipy.special import expit as scipy_expit
 from scipy.special import logit
 
 from mld_pipelines.diagnosis import Opinions, StressWindowState, WindowBaseline, WindowState, WindowUnits
-from mld_pipelines.diagnosis._stress_columns import COLUMNS, MONOTONE_COLUMNS, clipped_logit, expit, window_columns
-from mld_pipelines.diagnosis._stress_state import stress_window_state
+from mld_pipelines.diagnosis.stress._columns import COLUMNS, MONOTONE_COLUMNS, clipped_logit, expit, window_columns
+from mld_pipelines.diagnosis.stress._state import stress_window_state
 from mld_pipelines.exceptions import InvalidInputError
 
 

@@ -18,7 +18,7 @@ from mld_pipelines.diagnosis import (
     window_units,
 )
 from mld_pipelines.diagnosis._scores import SCORE_NAMES
-from mld_pipelines.diagnosis._stress_units import score_copies, tempered_probabilities
+from mld_pipelines.diagnosis.stress._units import score_copies, tempered_probabilities
 from mld_pipelines.exceptions import InvalidInputError
 from tests.support.estimation import World
 from tests.support.stressing import rerun, stress

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from mld_pipelines.diagnosis._stress_windows import draw_windows
+from mld_pipelines.diagnosis.stress._windows import draw_windows
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.choice(4, 3000, p=[0.55, 0.25, 0.15, 0.05])

@@ -8,15 +8,15 @@ import pytest
 
 from mld_pipelines.diagnosis import UNCODED, BoxClues, Policy
 from mld_pipelines.evaluation._coding import Coding
-from mld_pipelines.evaluation._detection_candidates import candidate_scores, unflagged
-from mld_pipelines.evaluation._detection_issues import (
+from mld_pipelines.evaluation._traits import distinctions_of
+from mld_pipelines.evaluation._verdicts import CodeVerdicts
+from mld_pipelines.evaluation.detection._candidates import candidate_scores, unflagged
+from mld_pipelines.evaluation.detection._issues import (
     box_traits,
     detection_code_rows,
     detection_issue_rows,
     error_type_name,
 )
-from mld_pipelines.evaluation._traits import distinctions_of
-from mld_pipelines.evaluation._verdicts import CodeVerdicts
 from mld_pipelines.records import Detections3D, Truths3D
 from mld_pipelines.tables import EVALUATION_CODES, EVALUATION_ISSUES, EVALUATION_UNITS
 

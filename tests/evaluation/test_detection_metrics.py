@@ -9,7 +9,7 @@ from scipy.stats import beta
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from mld_pipelines.evaluation import CATEGORY_RATIOS, DETECTION_EXTRAS, METRIC_COLUMNS, METRIC_EXTRAS, counted_units
-from mld_pipelines.evaluation._detection_metrics import RecordedBoxes, class_metrics, detection_metric_rows
+from mld_pipelines.evaluation.detection._metrics import RecordedBoxes, class_metrics, detection_metric_rows
 from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.records import Detections3D, Truths3D
 from mld_pipelines.tables import EVALUATION_UNITS

@@ -10,7 +10,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from mld_pipelines.evaluation import FRAME_SCORE_COLUMNS, evaluate, load_detection_scorer, score_frames
-from mld_pipelines.evaluation._frame_boxes import frame_boxes
+from mld_pipelines.evaluation.detection._frame_boxes import frame_boxes
 from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.lake import Lake
 from mld_pipelines.tables import LANDING_INFERENCES

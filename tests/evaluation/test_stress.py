@@ -187,7 +187,7 @@ def test_the_stored_map_comes_back_with_the_scorer(pair: tuple[StoredResult, Sto
 def test_a_map_that_this_code_cannot_read_costs_the_verification_and_nothing_else(
     pair: tuple[StoredResult, StoredResult], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("mld_pipelines.diagnosis._stress_map.COLUMNS", ("of", "other", "code"))
+    monkeypatch.setattr("mld_pipelines.diagnosis.stress._map.COLUMNS", ("of", "other", "code"))
     stored = pair[1]
     scorer = load_scorer(stored.lake, stored.result_name)
     assert scorer.window_map is None

@@ -24,7 +24,7 @@ from mld_pipelines.evaluation import (
     load_detection_scorer,
     score_frames,
 )
-from mld_pipelines.evaluation._frame_boxes import frame_boxes
+from mld_pipelines.evaluation.detection._frame_boxes import frame_boxes
 from mld_pipelines.evaluator import Evaluator, Result
 from mld_pipelines.evaluator._classes import box_table
 from mld_pipelines.exceptions import InvalidInputError

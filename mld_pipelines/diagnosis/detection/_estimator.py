@@ -9,16 +9,16 @@ import numpy as np
 
 from mld_pipelines.diagnosis._artifact import pack_artifact, unpack_artifact
 from mld_pipelines.diagnosis._bank import hash_keys
-from mld_pipelines.diagnosis._detection_misses import MissEstimator, find_clusters, miss_scores
-from mld_pipelines.diagnosis._detection_scores import (
-    DETECTION_SCORE_MEANINGS,
-    DETECTION_SCORE_NAMES,
-    DetectionRiskScorer,
-)
 from mld_pipelines.diagnosis._estimator import Reason
 from mld_pipelines.diagnosis._monolr import ScoreModel
 from mld_pipelines.diagnosis._scores import CodeRates
 from mld_pipelines.diagnosis._threads import one_thread_if_free
+from mld_pipelines.diagnosis.detection._misses import MissEstimator, find_clusters, miss_scores
+from mld_pipelines.diagnosis.detection._scores import (
+    DETECTION_SCORE_MEANINGS,
+    DETECTION_SCORE_NAMES,
+    DetectionRiskScorer,
+)
 from mld_pipelines.exceptions import CorruptArtifactError, InvalidInputError
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mld_pipelines.diagnosis._detected_frames import DetectedFrames
-    from mld_pipelines.diagnosis._detection_misses import Clusters, ExpectedMisses
+    from mld_pipelines.diagnosis.detection._frames import DetectedFrames
+    from mld_pipelines.diagnosis.detection._misses import Clusters, ExpectedMisses
 
 __all__ = ["DetectionEstimator"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from mld_pipelines.diagnosis import split_detections
-from mld_pipelines.evaluation._detection_candidates import candidate_scores
+from mld_pipelines.evaluation.detection._candidates import candidate_scores
 from mld_pipelines.exceptions import MldError
 from mld_pipelines.metrics import ERROR_TYPES, OUTCOMES, SUB_TYPES, match_frames, operating_point
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from mld_pipelines.diagnosis import DetectedFrames
-    from mld_pipelines.evaluation._detection_population import DetectionPopulation
+    from mld_pipelines.evaluation.detection._population import DetectionPopulation
     from mld_pipelines.metrics import Matches, OperatingPoint
 
 __all__ = ["DetectionUnits", "detection_units", "unit_rows"]

@@ -9,29 +9,29 @@ import numpy as np
 
 from mld_pipelines.diagnosis import _badges
 from mld_pipelines.diagnosis._bank import hash_keys
-from mld_pipelines.diagnosis._detected_frames import check_thresholds
-from mld_pipelines.diagnosis._detection_bank import DETECTION_BANK_LIMIT, select_detection_bank
-from mld_pipelines.diagnosis._detection_choice import (
+from mld_pipelines.diagnosis._fit import FOLDS, CrossFit
+from mld_pipelines.diagnosis._monolr import has_more_than_confidence
+from mld_pipelines.diagnosis._policy import Policy
+from mld_pipelines.diagnosis._threads import one_thread
+from mld_pipelines.diagnosis.detection._bank import DETECTION_BANK_LIMIT, select_detection_bank
+from mld_pipelines.diagnosis.detection._choice import (
     DetectionMaterial,
     choose_miss_mode,
     choose_mode,
     mistaken_objects,
 )
-from mld_pipelines.diagnosis._detection_compare import MIN_FRAMES_TO_COMPARE, FrameSums, WindowErrors, draw_windows
-from mld_pipelines.diagnosis._detection_estimator import DetectionEstimator
-from mld_pipelines.diagnosis._detection_miss_fit import MissFit, fit_by_frame, fit_misses, score_as_chance
-from mld_pipelines.diagnosis._detection_misses import MISS_SCORE_NAMES, find_clusters
-from mld_pipelines.diagnosis._detection_reference import DetectionReference, fit_rates
-from mld_pipelines.diagnosis._detection_scores import DETECTION_SCORE_NAMES, BoxNorms, DetectionRiskScorer
-from mld_pipelines.diagnosis._detection_window import (
+from mld_pipelines.diagnosis.detection._compare import MIN_FRAMES_TO_COMPARE, FrameSums, WindowErrors, draw_windows
+from mld_pipelines.diagnosis.detection._estimator import DetectionEstimator
+from mld_pipelines.diagnosis.detection._frames import check_thresholds
+from mld_pipelines.diagnosis.detection._miss_fit import MissFit, fit_by_frame, fit_misses, score_as_chance
+from mld_pipelines.diagnosis.detection._misses import MISS_SCORE_NAMES, find_clusters
+from mld_pipelines.diagnosis.detection._reference import DetectionReference, fit_rates
+from mld_pipelines.diagnosis.detection._scores import DETECTION_SCORE_NAMES, BoxNorms, DetectionRiskScorer
+from mld_pipelines.diagnosis.detection._window import (
     DetectionWindowReference,
     tail_threshold,
     within_frame_correlation,
 )
-from mld_pipelines.diagnosis._fit import FOLDS, CrossFit
-from mld_pipelines.diagnosis._monolr import has_more_than_confidence
-from mld_pipelines.diagnosis._policy import Policy
-from mld_pipelines.diagnosis._threads import one_thread
 from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.metrics import average_precision, roc_auc
 
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from mld_pipelines.diagnosis._detected_frames import DetectedFrames
-    from mld_pipelines.diagnosis._detection_bank import DetectionBank
-    from mld_pipelines.diagnosis._detection_misses import ExpectedMisses
+    from mld_pipelines.diagnosis.detection._bank import DetectionBank
+    from mld_pipelines.diagnosis.detection._frames import DetectedFrames
+    from mld_pipelines.diagnosis.detection._misses import ExpectedMisses
     from mld_pipelines.records import Truths3D
 
 __all__ = ["DetectionFit", "fit_detection_estimator"]

@@ -9,12 +9,6 @@ import numpy as np
 
 from mld_pipelines.diagnosis._bank import hash_keys
 from mld_pipelines.diagnosis._monolr import fit_monotone, fit_prior, penalty_for
-from mld_pipelines.diagnosis._stress_columns import clipped_logit, window_columns
-from mld_pipelines.diagnosis._stress_map import BLENDS, FamilyError, WindowMap, blend
-from mld_pipelines.diagnosis._stress_ridge import fit_ridge
-from mld_pipelines.diagnosis._stress_state import WindowBaseline, stress_window_state
-from mld_pipelines.diagnosis._stress_units import StressedCopies, WindowUnits, score_copies, window_units
-from mld_pipelines.diagnosis._stress_windows import CLEAN, draw_windows
 from mld_pipelines.diagnosis._threads import one_thread
 from mld_pipelines.diagnosis._window import WIDTH_FACTOR, window_state
 from mld_pipelines.diagnosis._window_estimate import (
@@ -24,6 +18,12 @@ from mld_pipelines.diagnosis._window_estimate import (
     combine_opinions,
     window_opinions,
 )
+from mld_pipelines.diagnosis.stress._columns import clipped_logit, window_columns
+from mld_pipelines.diagnosis.stress._map import BLENDS, FamilyError, WindowMap, blend
+from mld_pipelines.diagnosis.stress._ridge import fit_ridge
+from mld_pipelines.diagnosis.stress._state import WindowBaseline, stress_window_state
+from mld_pipelines.diagnosis.stress._units import StressedCopies, WindowUnits, score_copies, window_units
+from mld_pipelines.diagnosis.stress._windows import CLEAN, draw_windows
 from mld_pipelines.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from mld_pipelines.diagnosis._bank import Bank, ReferenceUnits
     from mld_pipelines.diagnosis._fit import EstimatorFit
     from mld_pipelines.diagnosis._monolr import ScoreModel
-    from mld_pipelines.diagnosis._stress_windows import TrainingWindow
     from mld_pipelines.diagnosis._window import WindowReference
+    from mld_pipelines.diagnosis.stress._windows import TrainingWindow
 
 __all__ = ["choose_blend", "fit_window_map"]
 

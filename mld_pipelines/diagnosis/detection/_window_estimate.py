@@ -18,7 +18,7 @@ from mld_pipelines.diagnosis._window_estimate import (
 from mld_pipelines.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
-    from mld_pipelines.diagnosis._detection_window import DetectionWindowReference, DetectionWindowState
+    from mld_pipelines.diagnosis.detection._window import DetectionWindowReference, DetectionWindowState
 
 __all__ = ["DetectionEstimate", "DetectionOpinions", "estimate_detection_window"]
 

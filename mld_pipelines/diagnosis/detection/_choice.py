@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mld_pipelines.diagnosis import _badges
-from mld_pipelines.diagnosis._detected_frames import sum_by_frame
 from mld_pipelines.diagnosis._fit import COMPARISON_MARGIN, MIN_FOR_COMPARISON
+from mld_pipelines.diagnosis.detection._frames import sum_by_frame
 from mld_pipelines.metrics import roc_auc
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mld_pipelines.diagnosis._detection_compare import WindowErrors
-    from mld_pipelines.diagnosis._detection_miss_fit import MissFit
-    from mld_pipelines.diagnosis._detection_reference import DetectionReference
-    from mld_pipelines.diagnosis._detection_scores import DetectionRiskScorer
     from mld_pipelines.diagnosis._fit import CrossFit
     from mld_pipelines.diagnosis._scores import CodeRates
+    from mld_pipelines.diagnosis.detection._compare import WindowErrors
+    from mld_pipelines.diagnosis.detection._miss_fit import MissFit
+    from mld_pipelines.diagnosis.detection._reference import DetectionReference
+    from mld_pipelines.diagnosis.detection._scores import DetectionRiskScorer
 
 __all__ = ["DetectionMaterial", "choose_miss_mode", "choose_mode", "mistaken_objects"]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from mld_pipelines.diagnosis._categories import RECESSIVE
 from mld_pipelines.diagnosis._codebook import UNCODED, UNSEEN
-from mld_pipelines.diagnosis._detected_frames import (
+from mld_pipelines.diagnosis.detection._frames import (
     DetectedFrames,
     object_context,
     prediction_features,
@@ -17,8 +17,8 @@ from mld_pipelines.diagnosis._detected_frames import (
     split_detections,
     sum_by_frame,
 )
-from mld_pipelines.diagnosis._detection_misses import ExpectedMisses
-from mld_pipelines.diagnosis._detection_window import detection_window_state
+from mld_pipelines.diagnosis.detection._misses import ExpectedMisses
+from mld_pipelines.diagnosis.detection._window import detection_window_state
 from mld_pipelines.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mld_pipelines.diagnosis._codebook import Codebook
-    from mld_pipelines.diagnosis._detection_estimator import DetectionEstimator
-    from mld_pipelines.diagnosis._detection_window import DetectionWindowReference, DetectionWindowState
+    from mld_pipelines.diagnosis.detection._estimator import DetectionEstimator
+    from mld_pipelines.diagnosis.detection._window import DetectionWindowReference, DetectionWindowState
     from mld_pipelines.records import Detections3D
 
 __all__ = ["DetectionScorer", "ScoredFrames"]

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mld_pipelines.diagnosis._stress_state import SHIFT_SCORES
+from mld_pipelines.diagnosis.stress._state import SHIFT_SCORES
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from mld_pipelines.diagnosis._stress_state import StressWindowState, WindowBaseline
     from mld_pipelines.diagnosis._window import WindowState
     from mld_pipelines.diagnosis._window_estimate import Opinions
+    from mld_pipelines.diagnosis.stress._state import StressWindowState, WindowBaseline
 
 __all__ = ["COLUMNS", "MONOTONE_COLUMNS", "clipped_logit", "expit", "window_columns"]
 

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from mld_pipelines.evaluation._datasets import PRODUCTION
-from mld_pipelines.evaluation._frame_boxes import BOX_COLUMNS, frame_boxes
+from mld_pipelines.evaluation.detection._frame_boxes import BOX_COLUMNS, frame_boxes
 from mld_pipelines.tables import LANDING_INFERENCES
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from mld_pipelines.diagnosis._detected_frames import class_distribution, prediction_features, sum_by_frame
-from mld_pipelines.diagnosis._detection_bank import DetectionNeighbours
-from mld_pipelines.diagnosis._detection_pairs import half_diagonals, near_pairs, overlaps, pairs_within
 from mld_pipelines.diagnosis._scores import as_stored
+from mld_pipelines.diagnosis.detection._bank import DetectionNeighbours
+from mld_pipelines.diagnosis.detection._frames import class_distribution, prediction_features, sum_by_frame
+from mld_pipelines.diagnosis.detection._pairs import half_diagonals, near_pairs, overlaps, pairs_within
 from mld_pipelines.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mld_pipelines.diagnosis._detected_frames import DetectedFrames
-    from mld_pipelines.diagnosis._detection_bank import DetectionBank
+    from mld_pipelines.diagnosis.detection._bank import DetectionBank
+    from mld_pipelines.diagnosis.detection._frames import DetectedFrames
     from mld_pipelines.records import Detections3D
 
 __all__ = [

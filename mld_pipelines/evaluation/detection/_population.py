@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from mld_pipelines.evaluation._duplicates import duplicate_warnings
-from mld_pipelines.evaluation._frame_boxes import BOX_COLUMNS, TRUTH_COLUMNS, frame_boxes, frame_truths
 from mld_pipelines.evaluation._population import load_model_facts
+from mld_pipelines.evaluation.detection._frame_boxes import BOX_COLUMNS, TRUTH_COLUMNS, frame_boxes, frame_truths
 from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.tables import TRACES_INPUTS
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from mld_pipelines.evaluation._frame_boxes import FrameBoxes
     from mld_pipelines.evaluation._plan import EvaluationPlan
+    from mld_pipelines.evaluation.detection._frame_boxes import FrameBoxes
     from mld_pipelines.lake import Lake
     from mld_pipelines.records import Truths3D
 

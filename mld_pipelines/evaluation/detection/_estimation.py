@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from mld_pipelines.diagnosis import DetectedFrames, DetectionBank, DetectionFit, Policy
     from mld_pipelines.evaluation._coding import Coding
-    from mld_pipelines.evaluation._detection_population import DetectionPopulation
-    from mld_pipelines.evaluation._detection_units import DetectionUnits
+    from mld_pipelines.evaluation.detection._population import DetectionPopulation
+    from mld_pipelines.evaluation.detection._units import DetectionUnits
 
 __all__ = ["DetectionEstimation", "estimate_detections"]
 

@@ -20,13 +20,13 @@ from mld_pipelines.diagnosis import (
 )
 from mld_pipelines.evaluation._coding import code_units
 from mld_pipelines.evaluation._datasets import choose_decision_dataset, weights_of
-from mld_pipelines.evaluation._detection_estimation import estimate_detections
-from mld_pipelines.evaluation._detection_issues import detection_code_rows, detection_issue_rows
-from mld_pipelines.evaluation._detection_metrics import RecordedBoxes, detection_metric_rows
-from mld_pipelines.evaluation._detection_units import detection_units, unit_rows
-from mld_pipelines.evaluation._detection_verdicts import judge_boxes
 from mld_pipelines.evaluation._duplicates import repetition_warnings
 from mld_pipelines.evaluation._outcome import PopulationOutcome
+from mld_pipelines.evaluation.detection._estimation import estimate_detections
+from mld_pipelines.evaluation.detection._issues import detection_code_rows, detection_issue_rows
+from mld_pipelines.evaluation.detection._metrics import RecordedBoxes, detection_metric_rows
+from mld_pipelines.evaluation.detection._units import detection_units, unit_rows
+from mld_pipelines.evaluation.detection._verdicts import judge_boxes
 from mld_pipelines.records import split_model_key
 from mld_pipelines.windows import Baseline, fit_detection_baseline
 
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from mld_pipelines.diagnosis import Codebook, ExpectedMisses
     from mld_pipelines.evaluation._coding import Coding
     from mld_pipelines.evaluation._datasets import Decision
-    from mld_pipelines.evaluation._detection_estimation import DetectionEstimation
-    from mld_pipelines.evaluation._detection_population import DetectionPopulation
-    from mld_pipelines.evaluation._detection_units import DetectionUnits
     from mld_pipelines.evaluation._plan import EvaluationPlan
     from mld_pipelines.evaluation._verdicts import CodeVerdicts
+    from mld_pipelines.evaluation.detection._estimation import DetectionEstimation
+    from mld_pipelines.evaluation.detection._population import DetectionPopulation
+    from mld_pipelines.evaluation.detection._units import DetectionUnits
 
 __all__ = ["CONTEXT", "evaluate_detections"]
 

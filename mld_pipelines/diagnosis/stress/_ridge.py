@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mld_pipelines.diagnosis._stress_columns import COLUMNS, MONOTONE_COLUMNS, clipped_logit
+from mld_pipelines.diagnosis.stress._columns import COLUMNS, MONOTONE_COLUMNS, clipped_logit
 from mld_pipelines.exceptions import InvalidInputError
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mld_pipelines.diagnosis._stress_units import WindowUnits
+    from mld_pipelines.diagnosis.stress._units import WindowUnits
 
 __all__ = ["PRODUCT_CLASSES", "SHIFT_SCORES", "StressWindowState", "WindowBaseline", "stress_window_state"]
 

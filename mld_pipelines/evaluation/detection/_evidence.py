@@ -14,8 +14,8 @@ import polars as pl
 from mld_pipelines.diagnosis import UNSEEN, ExpectedMisses, detection_window_state, estimate_detection_window
 from mld_pipelines.evaluation._artifacts import load_detection_scorer
 from mld_pipelines.evaluation._datasets import PRODUCTION, TRAIN
-from mld_pipelines.evaluation._frame_boxes import BOX_COLUMNS
-from mld_pipelines.evaluation._frame_scores import score_frames
+from mld_pipelines.evaluation.detection._frame_boxes import BOX_COLUMNS
+from mld_pipelines.evaluation.detection._frame_scores import score_frames
 from mld_pipelines.exceptions import LakeError
 from mld_pipelines.tables import TRACES_INPUTS
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mld_pipelines.diagnosis._box_clues import BoxClues
 from mld_pipelines.diagnosis._categories import CATEGORIES, CRITICAL, HOTSPOT, REASONS, RECESSIVE
 from mld_pipelines.diagnosis._recommendations import METHODS, Recommendation, recommend
+from mld_pipelines.diagnosis.detection._clues import BoxClues
 from mld_pipelines.exceptions import InvalidInputError
 
 if TYPE_CHECKING:

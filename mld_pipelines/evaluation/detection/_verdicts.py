@@ -19,8 +19,8 @@ from mld_pipelines.diagnosis import (
     recommend_for_boxes,
     units_needed,
 )
-from mld_pipelines.evaluation._detection_candidates import unflagged
 from mld_pipelines.evaluation._verdicts import FEW_UNITS, conclude, conclude_uncoded
+from mld_pipelines.evaluation.detection._candidates import unflagged
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -16,7 +16,7 @@ from mld_pipelines.exceptions import CorruptArtifactError, InvalidInputError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mld_pipelines.diagnosis._detection_misses import ExpectedMisses
+    from mld_pipelines.diagnosis.detection._misses import ExpectedMisses
 
 __all__ = [
     "DetectionWindowReference",

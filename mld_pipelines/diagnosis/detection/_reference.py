@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mld_pipelines.diagnosis._detected_frames import DetectedFrames
+    from mld_pipelines.diagnosis.detection._frames import DetectedFrames
     from mld_pipelines.records import Truths3D
 
 __all__ = ["DetectionReference", "fit_rates"]

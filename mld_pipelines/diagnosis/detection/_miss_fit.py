@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mld_pipelines.diagnosis._detection_misses import (
+from mld_pipelines.diagnosis._fit import CrossFit, cross_fit
+from mld_pipelines.diagnosis._monolr import PRIOR_CLIP, ScoreModel
+from mld_pipelines.diagnosis._scores import CodeRates, as_stored
+from mld_pipelines.diagnosis.detection._misses import (
     MISS_SCORE_NAMES,
     Clusters,
     ExpectedMisses,
@@ -15,16 +18,13 @@ from mld_pipelines.diagnosis._detection_misses import (
     claimed_truths,
     miss_scores,
 )
-from mld_pipelines.diagnosis._detection_reference import fit_rates
-from mld_pipelines.diagnosis._fit import CrossFit, cross_fit
-from mld_pipelines.diagnosis._monolr import PRIOR_CLIP, ScoreModel
-from mld_pipelines.diagnosis._scores import CodeRates, as_stored
+from mld_pipelines.diagnosis.detection._reference import fit_rates
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mld_pipelines.diagnosis._detection_reference import DetectionReference
-    from mld_pipelines.diagnosis._detection_scores import BoxNorms
+    from mld_pipelines.diagnosis.detection._reference import DetectionReference
+    from mld_pipelines.diagnosis.detection._scores import BoxNorms
 
 __all__ = ["MissFit", "fit_by_frame", "fit_misses", "score_as_chance"]
 

@@ -10,10 +10,6 @@ import numpy as np
 from mld_pipelines.diagnosis import _badges
 from mld_pipelines.diagnosis._artifact import pack_artifact, unpack_artifact
 from mld_pipelines.diagnosis._monolr import ScoreModel
-from mld_pipelines.diagnosis._stress_columns import COLUMNS, clipped_logit, expit, window_columns
-from mld_pipelines.diagnosis._stress_ridge import WindowRidge
-from mld_pipelines.diagnosis._stress_state import StressWindowState, WindowBaseline, stress_window_state
-from mld_pipelines.diagnosis._stress_windows import CLEAN
 from mld_pipelines.diagnosis._window_estimate import (
     MIN_UNITS_FOR_ALERT,
     MIN_UNITS_FOR_ATC,
@@ -21,6 +17,10 @@ from mld_pipelines.diagnosis._window_estimate import (
     estimate_window,
     window_interval,
 )
+from mld_pipelines.diagnosis.stress._columns import COLUMNS, clipped_logit, expit, window_columns
+from mld_pipelines.diagnosis.stress._ridge import WindowRidge
+from mld_pipelines.diagnosis.stress._state import StressWindowState, WindowBaseline, stress_window_state
+from mld_pipelines.diagnosis.stress._windows import CLEAN
 from mld_pipelines.exceptions import CorruptArtifactError, InvalidInputError
 
 if TYPE_CHECKING:
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mld_pipelines.diagnosis._stress_units import WindowUnits
     from mld_pipelines.diagnosis._window import WindowReference, WindowState
     from mld_pipelines.diagnosis._window_estimate import WindowEstimate
+    from mld_pipelines.diagnosis.stress._units import WindowUnits
 
 __all__ = ["BLENDS", "FamilyError", "WindowMap", "blend", "estimate_stressed_window"]
 

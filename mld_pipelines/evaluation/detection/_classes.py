@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from mld_pipelines.evaluation._detection_metrics import RecordedBoxes, class_metrics
-from mld_pipelines.evaluation._frame_boxes import BOX_COLUMNS, TRUTH_COLUMNS, frame_boxes, frame_truths
+from mld_pipelines.evaluation.detection._frame_boxes import BOX_COLUMNS, TRUTH_COLUMNS, frame_boxes, frame_truths
+from mld_pipelines.evaluation.detection._metrics import RecordedBoxes, class_metrics
 from mld_pipelines.exceptions import LakeError
 from mld_pipelines.tables import TRACES_INPUTS
 

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from mld_pipelines.diagnosis._detected_frames import sum_by_frame
-from mld_pipelines.diagnosis._detection_pairs import NearPairs, half_diagonals, near_pairs, overlaps, pairs_within
-from mld_pipelines.diagnosis._detection_scores import CLUTTER_REACH, SAME_OBJECT, BoxNorms, box_gaps, clutter, logit
 from mld_pipelines.diagnosis._monolr import ScoreModel
 from mld_pipelines.diagnosis._scores import as_stored
+from mld_pipelines.diagnosis.detection._frames import sum_by_frame
+from mld_pipelines.diagnosis.detection._pairs import NearPairs, half_diagonals, near_pairs, overlaps, pairs_within
+from mld_pipelines.diagnosis.detection._scores import CLUTTER_REACH, SAME_OBJECT, BoxNorms, box_gaps, clutter, logit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-    from mld_pipelines.diagnosis._detected_frames import DetectedFrames
+    from mld_pipelines.diagnosis.detection._frames import DetectedFrames
     from mld_pipelines.records import Detections3D, Truths3D
 
 __all__ = [

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from mld_pipelines.diagnosis._bank import hash_keys
-from mld_pipelines.diagnosis._detected_frames import prediction_features
 from mld_pipelines.diagnosis._monolr import MIN_SPREAD
 from mld_pipelines.diagnosis._neighbours import (
     LOG_OFFSET,
@@ -19,6 +18,7 @@ from mld_pipelines.diagnosis._neighbours import (
     _squared_distances,
 )
 from mld_pipelines.diagnosis._projection import Projection, fit_projection
+from mld_pipelines.diagnosis.detection._frames import prediction_features
 from mld_pipelines.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mld_pipelines.diagnosis._detected_frames import DetectedFrames
+    from mld_pipelines.diagnosis.detection._frames import DetectedFrames
 
 __all__ = ["DETECTION_BANK_LIMIT", "DetectionBank", "DetectionNeighbours", "select_detection_bank"]
 

@@ -1,0 +1,1 @@
+"""What stressed copies of a reference teach about windows of production."""
