@@ -206,7 +206,7 @@ class ActorStage:
         else:
             if failure is not None:
                 reason, trace = failure
-                problem = WorkerPoolError(f"worker {self._spec.target!r} could not be built: {reason}.")
+                problem = WorkerPoolError(f"worker {self._spec.target!r} could not be built: {reason.rstrip('.')}.")
                 problem.add_note(f"In the worker process:\n{trace}")
                 raise problem
             slot.probe, slot.was_ready = None, True

@@ -65,4 +65,5 @@ def _build(worker: WorkerSpec) -> Any:
     try:
         return resolve(worker.target)(**worker.params)
     except (Exception, SystemExit) as error:
-        raise WorkerPoolError(f"worker {worker.target!r} could not be built: {describe(error)}.") from error
+        reason = describe(error).rstrip(".")
+        raise WorkerPoolError(f"worker {worker.target!r} could not be built: {reason}.") from error

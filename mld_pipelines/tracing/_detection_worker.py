@@ -104,7 +104,7 @@ class DetectionForwardWorker:
         names = agreed_class_names(
             self._model,
             self._dataset.class_names,
-            remedy="Let the data set count as the model does; folders take ?classes=First,Second in the model's order",
+            remedy="Let the data set count as the model does; folders take ?classes=First,Second in the model's order.",
         )
         self._facts = {
             "fingerprint": fingerprint(self._model),
