@@ -15,6 +15,7 @@ FILES = [
         for folder in FOLDERS
         for path in sorted((ROOT / folder).rglob("*"))
         if path.suffix in {".py", ".md", ".toml"} and path != Path(__file__).resolve()
+        if not path.name.startswith("test_skipping_")  # another test's, gone in a moment
     ),
 ]
 NUMBERED = [ROOT / "docs" / name for name in ("method.md", "storage.md")]
