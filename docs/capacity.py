@@ -24,7 +24,7 @@ _TOLD = {
     "driver_frame_ms": "the driver's processor time for a frame: decoding, contract, Parquet, commit, ms",
     "driver_call_ms": "the driver's processor time for a call of an actor, ms",
     "frames_per_call": "frames in a call",
-    "commit_ms": "a commit of `commit_frames` frames, ms by the clock",
+    "commit_ms": "of that, a commit of `commit_frames` frames, ms",
     "commit_frames": "frames in that commit",
     "raw_bytes": "raw outputs of a frame in shared memory, bytes",
     "segment_bytes": "rows of a frame on their way to the driver, bytes",
@@ -34,9 +34,10 @@ _FLUSH_BYTES = 32 * 2**20
 
 
 def load_terms() -> dict[str, Any]:
-    """Return what `python -m benchmarks --only throughput` measured."""
+    """Return what `python -m benchmarks --only throughput` measured, and how far one driver gets."""
     terms: dict[str, Any] = json.loads(TERMS.read_text(encoding="utf-8"))
-    return terms
+    full = 1e3 / (terms["driver_frame_ms"] + terms["driver_call_ms"] / terms["frames_per_call"])
+    return terms | {"driver_full": full, "driver_gpus": full * FORWARD_MS / 1e3, "driver_day": full * 86_400 / 1e6}
 
 
 def terms_block(data: Mapping[str, Any]) -> str:
@@ -73,7 +74,7 @@ def needs(terms: Terms, frames_s: float) -> dict[str, float]:
         "shared memory written, MB/s": frames_s * (terms["raw_bytes"] + terms["segment_bytes"]) / 1e6,
         "to the driver, MB/s": frames_s * terms["segment_bytes"] / 1e6,
         "commits a second": commits,
-        "share of the time in commits": commits * a_commit,
+        "of the drivers, in commits": commits * a_commit,
         "stored in a day, GB": frames_s * 86_400 * terms["stored_bytes"] / 1e9,
     }
 
