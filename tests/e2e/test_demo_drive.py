@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from mld_pipelines.evaluation import load_detection_scorer
@@ -11,6 +14,7 @@ from tests.support.processes import run_mld
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1200)]
 
+ROOT = Path(__file__).resolve().parents[2]
 MODEL_KEY = "pillars@v1"
 CLEAR, WET = ["2026-02-02", "2026-02-03", "2026-02-04"], ["2026-02-06", "2026-02-07"]
 
@@ -126,6 +130,17 @@ def test_the_scenes_were_traced_on_ray_actors(first_run):
     assert {name: counts[name]["rows"] for name in ("drive-train", "drive-val", "drive-logger")} == {
         "drive-train": 64, "drive-val": 240, "drive-logger": 480
     }  # fmt: skip
+
+
+def test_the_page_shows_what_the_demo_finds(days):
+    """Within 0.03: another processor rounds the detector's sums in another order."""
+    page = (ROOT / "docs" / "drive.md").read_text(encoding="utf-8").partition("## In the demo")[2]
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if re.match(r"\| \w[\w ]* \| 0\.", line)]
+    assert [row[0] for row in rows] == [day["day"] for day in days.values()]
+    for row, day in zip(rows, days.values(), strict=True):
+        told = [float(number) for cell in row[1:] for number in cell.split(" – ")]
+        found = [day[f"{rate}_{part}"] for rate in ("precision", "recall") for part in ("low", "high", "true")]
+        assert told == pytest.approx(found, abs=0.03), row
 
 
 def test_the_ui_shows_the_detector_beside_the_classifier(browser, platform):
