@@ -101,7 +101,7 @@ def _post_processing(report: Report, frames: Path, *, quick: bool) -> dict[str, 
                 "ratio": ratio,
                 "ratio_cpu": by_cpu,
             }
-    report.at_least("64 frames per call: ≥ 0.9 of in-process throughput", ratio, 0.9, ratio_text(ratio))
+    report.at_least(f"{size} frames per call: ≥ 0.9 of in-process throughput", ratio, 0.9, ratio_text(ratio))
     report.at_least("the same by processor time", by_cpu, 0.9, ratio_text(by_cpu))
     return terms
 

@@ -130,6 +130,11 @@ def test_the_pool_resource_is_a_policy():
     assert (policy.max_attempts, policy.batch_timeout_s) == (1, 9.0)
 
 
+def test_the_pool_resource_sizes_the_workers_behind_a_model_by_themselves():
+    policy = PoolResource(size=8, num_gpus=0.5, post_size=2, post_cpus=0.5).policy()
+    assert (policy.size, policy.post_size, policy.post_cpus) == (8, 2, 0.5)
+
+
 def test_the_pool_resource_reaches_a_cluster(tmp_path):
     policy = PoolResource(backend="cluster", start_timeout_s=30, working_dir=str(tmp_path)).policy()
     assert (policy.backend, policy.start_timeout_s, policy.working_dir) == ("cluster", 30.0, str(tmp_path))
