@@ -6,12 +6,18 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 from tests.support import skips as skip_list
 from tests.support.feature_rows import PAGE, FeatureRows
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+# A busy machine is no failure of a property.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 class SessionRules:
