@@ -17,8 +17,8 @@ from mld_pipelines.diagnosis import (
     fit_window_map,
     select_bank,
 )
-from mld_pipelines.diagnosis import _stress_fit as stress_fit
 from mld_pipelines.diagnosis._monolr import fit_monotone, penalty_for
+from mld_pipelines.diagnosis.stress import _fit as stress_fit
 from mld_pipelines.diagnosis.stress._columns import clipped_logit
 from mld_pipelines.diagnosis.stress._map import blend
 from mld_pipelines.exceptions import InvalidInputError
