@@ -71,13 +71,15 @@ def detector_windows(states: pl.DataFrame, references: References) -> dict[str, 
         return {}
     days = derive(roll_up(judged), references.baselines, references.windows).sort("event_day", "result_name")
     newest = days.row(-1, named=True)
+    # a plotted line is one detector's: of several the table tells
+    plotted = ("precision_estimated", "recall_estimated", "f1_estimated") if days["result_name"].n_unique() == 1 else ()
     records = [
         dg.TableRecord({name: _readable(row[name]) for name in (*_DETECTOR, "result_name")})
         for row in days.tail(_MOST_DAYS).iter_rows(named=True)
     ]
     return {
         "detectors": dg.MetadataValue.table(records),
-        **numbers({name: newest[name] for name in ("precision_estimated", "recall_estimated", "f1_estimated")}),
+        **numbers({name: newest[name] for name in plotted}),
     }
 
 

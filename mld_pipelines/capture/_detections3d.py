@@ -16,6 +16,7 @@ from mld_pipelines.capture._calls import event_columns, lenient_metadata, reques
 from mld_pipelines.capture._columns import Lists
 from mld_pipelines.capture._doubts3d import Doubts3D
 from mld_pipelines.exceptions import InvalidInputError
+from mld_pipelines.records import unusable_boxes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -179,13 +180,15 @@ def recorded(frame: Frame3D, settings: Settings3D) -> Frame3D:
         best = rows[np.argsort(-frame.scores[rows], kind="stable")[:limit]]
         rows = np.sort(best)
     candidates = frame.candidates
-    if candidates is not None:
+    if candidates is not None:  # what is no box (a head may regress a size below 0) is no candidate for one
+        usable = ~unusable_boxes(candidates.boxes) & np.isfinite(candidates.scores)
+        first = np.flatnonzero(usable)[:_MAX_SUPPRESSED]
         candidates = replace(
             candidates,
-            boxes=candidates.boxes[:_MAX_SUPPRESSED],
-            scores=candidates.scores[:_MAX_SUPPRESSED],
-            labels=candidates.labels[:_MAX_SUPPRESSED],
-            index=candidates.index[:_MAX_SUPPRESSED],
+            boxes=candidates.boxes[first],
+            scores=candidates.scores[first],
+            labels=candidates.labels[first],
+            index=candidates.index[first],
             features=None,
         )
     return replace(

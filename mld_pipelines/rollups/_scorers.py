@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from mld_pipelines.diagnosis import DetectionScorer
 from mld_pipelines.evaluation import (
+    FRAME_SCORE_COLUMNS,
     current_results,
     load_baseline,
     load_detection_scorer,
@@ -16,8 +18,10 @@ from mld_pipelines.evaluation import (
     score_frames,
     score_inferences,
 )
+from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.rollups._shift import carry_sums
 from mld_pipelines.rollups._values import References
+from mld_pipelines.tables import LANDING_INFERENCES
 from mld_pipelines.windows import ranges_of
 
 if TYPE_CHECKING:
@@ -25,6 +29,8 @@ if TYPE_CHECKING:
     from mld_pipelines.lake import Lake
 
 __all__ = ["Scorers", "load_any_scorer"]
+
+_log = logging.getLogger("mld_pipelines.rollups")
 
 
 class Scorers:
@@ -49,7 +55,7 @@ class Scorers:
         done = (pl.col("scored_by") == scorer.scored_by).fill_null(value=False)
         numbered = rows.with_row_index("_order")
         if isinstance(scorer, DetectionScorer):
-            frames = [score_frames(numbered.filter(~done), scorer), numbered.filter(done)]
+            frames = [_frames_scored(numbered.filter(~done), scorer), numbered.filter(done)]
             return pl.concat(frames, how="diagonal").sort("_order").drop("_order").with_columns(ranges_of())
         taken = numbered.filter(done).with_columns(_tempered(scorer.window_reference.temperature))
         parts = [score_inferences(numbered.filter(~done), scorer), taken]
@@ -72,6 +78,26 @@ class Scorers:
         if result_name not in self._loaded:
             self._loaded[result_name] = load_any_scorer(self._lake, result_name)
         return self._loaded[result_name]
+
+
+def _frames_scored(rows: pl.DataFrame, scorer: DetectionScorer) -> pl.DataFrame:
+    """Score frames; one that the estimator cannot read (a class it never met) stays unscored and stops no other."""
+    try:
+        return score_frames(rows, scorer)
+    except InvalidInputError as error:
+        parts = [_frame_scored(row, scorer) for row in rows.iter_slices(1)]
+        left = sum(part["scored_by"].null_count() for part in parts)
+        _log.warning("%d of %d frames stay unscored by %r, e.g.: %s", left, rows.height, scorer.result_name, error)
+        return pl.concat(parts)
+
+
+def _frame_scored(row: pl.DataFrame, scorer: DetectionScorer) -> pl.DataFrame:
+    try:
+        return score_frames(row, scorer)
+    except InvalidInputError:
+        nothing = {name: LANDING_INFERENCES.column(name).data_type for name in FRAME_SCORE_COLUMNS}
+        kept = row.drop(name for name in nothing if name in row.columns)
+        return kept.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in nothing.items())
 
 
 def load_any_scorer(lake: Lake, result_name: str) -> ProductionScorer | DetectionScorer:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from mld_pipelines.tables._rules import AtLeast, Between, Finite, OneOf, Sizes3D
+from mld_pipelines.tables._rules import AtLeast, Between, Finite, NotInfinite, OneOf, Sizes3D
 from mld_pipelines.tables._spec import VECTOR, Column
 
 __all__ = ["CLASS_SPACES", "DETECTIONS", "DETECTION_SCORES", "DETECTION_SUMS", "DETECTOR", "SCORED_BOXES", "TRUTHS"]
@@ -29,7 +29,13 @@ DETECTOR = (
 #: What a detector found in one input, in the order of its own output.
 DETECTIONS = (
     Column("boxes_3d", _FLOATS, f"Kept boxes, {_BOX}", rules=(Finite(), Sizes3D()), vector=True),
-    Column("velocities", _FLOATS, "2 values each, m/s in the sensor frame; NaN where unknown", vector=True),
+    Column(
+        "velocities",
+        _FLOATS,
+        "2 values each, m/s in the sensor frame; NaN where unknown",
+        rules=(NotInfinite(),),
+        vector=True,
+    ),
     Column("scores", VECTOR, "Score of each box", rules=(Finite(),), vector=True),
     Column("labels", _INTEGERS, "Class of each box, from 0", rules=(AtLeast(0),), vector=True),
     Column("class_scores", VECTOR, "C values each", rules=(Finite(),), vector=True),
@@ -44,7 +50,7 @@ DETECTIONS = (
 TRUTHS = (
     Column("truth_boxes_3d", _FLOATS, f"True boxes, {_BOX}", rules=(Finite(), Sizes3D()), vector=True),
     Column("truth_labels", _INTEGERS, "Their classes, from 0; −1 for a class the model does not know", vector=True),
-    Column("truth_velocities", _FLOATS, "2 values each, m/s; NaN where unknown", vector=True),
+    Column("truth_velocities", _FLOATS, "2 values each, m/s; NaN where unknown", rules=(NotInfinite(),), vector=True),
     Column("truth_points", _INTEGERS, "LiDAR points inside each; −1 where unknown", vector=True),
 )
 

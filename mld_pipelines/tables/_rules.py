@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from datetime import date
 
 __all__ = [
-    "AtLeast", "Between", "ColumnRule", "Finite", "LengthIs", "Matches", "NotBefore", "OneOf", "Sizes3D", "Unique",
+    "AtLeast", "Between", "ColumnRule", "Finite", "LengthIs", "Matches", "NotBefore",
+    "NotInfinite", "OneOf", "Sizes3D", "Unique",
 ]  # fmt: skip
 
 
@@ -55,6 +56,25 @@ class Finite:
     def describe(self) -> str:
         """See `ColumnRule.describe`."""
         return "finite"
+
+
+@dataclass(frozen=True, slots=True)
+class NotInfinite:
+    """No element of a float list is infinite; NaN stands for unknown."""
+
+    name = "not infinite"
+
+    def holds(self, column: str, dtype: pl.DataType) -> pl.Expr:  # noqa: ARG002
+        """See `ColumnRule.holds`."""
+        return pl.col(column).list.eval(~pl.element().is_infinite()).list.all()
+
+    def constraint(self, column: str) -> str | None:  # noqa: ARG002
+        """None: Delta SQL does not look into lists."""
+        return None
+
+    def describe(self) -> str:
+        """See `ColumnRule.describe`."""
+        return "not infinite"
 
 
 @dataclass(frozen=True, slots=True)

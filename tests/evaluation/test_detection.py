@@ -14,7 +14,7 @@ from mld_pipelines.evaluation.detection._frame_boxes import frame_boxes
 from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.lake import Lake
 from mld_pipelines.tables import TRACES_INPUTS
-from tests.support.traced_frames import CLASS_NAMES, MODEL, write_frames
+from tests.support.traced_frames import CLASS_NAMES, MODEL, made_up_frame, write_frames
 
 if TYPE_CHECKING:
     from mld_pipelines.evaluation import StoredResult
@@ -280,3 +280,48 @@ def test_missed_objects_that_candidates_show_ask_for_another_threshold(tmp_path:
     bad = issues.filter(pl.col("category") == "hotspot")
     assert bad["errors"].sum() == bad["counts"].sum() > 0
     assert set(bad["recommended_method"]) == {"lower_threshold"}
+
+
+def test_labels_beyond_the_scored_classes_are_refused_with_where_they_are(tmp_path: Any) -> None:
+    lake = Lake.open(str(tmp_path / "lake"))
+    frames = [frame([(box(10, 0), 12)], [(box(10, 0), CAR, 0.9)]) for _ in range(3)]
+    write_frames(lake, "val", 3, frames=frames)
+    with pytest.raises(InvalidInputError, match=r"beyond the 3 classes.*'true boxes': 12.*Nothing was evaluated"):
+        evaluate(lake, MODEL)
+
+
+def test_class_vectors_that_the_reference_lacked_are_left_out_in_production(tmp_path: Any) -> None:
+    """One traced frame without class vectors: the codes know scores alone, in production too."""
+    lake = Lake.open(str(tmp_path / "lake"))
+    rng = np.random.default_rng(4)
+    frames = [made_up_frame(rng) for _ in range(60)]
+    frames[7]["class_scores"] = np.zeros(0)
+    write_frames(lake, "val", 60, frames=frames)
+    result = evaluate(lake, MODEL)
+    assert any("1 of 60 frames have boxes without class scores" in said for said in result.row["warnings"])
+    scorer = load_detection_scorer(lake, result.result_name)
+    rows = lake.scan(TRACES_INPUTS, model_key=MODEL).sort("input_id").head(5).collect()
+    boxes = frame_boxes(rows)
+    assert boxes.class_scores is not None
+    given = {"class_space": boxes.class_space, "features": boxes.features, "keys": [f"p/{i}" for i in range(5)]}
+    scored = scorer.score(boxes.recorded, boxes.suppressed, class_scores=boxes.class_scores, **given)
+    bare = scorer.score(boxes.recorded, boxes.suppressed, class_scores=None, **given)
+    np.testing.assert_array_equal(scored.box_error_proba, bare.box_error_proba)
+    assert scored.box_error_codes == bare.box_error_codes
+
+
+def test_suppressed_boxes_that_are_none_are_left_out(tmp_path: Any) -> None:
+    lake = Lake.open(str(tmp_path / "lake"))
+    made = frame([(box(10, 0), CAR)], [(box(10, 0), CAR, 0.9)])
+    flat = box(20, 0)
+    flat[3] = -0.1
+    made |= {
+        "suppressed_boxes_3d": [flat, box(30, 0)],
+        "suppressed_labels": [CAR, CAR],
+        "suppressed_scores": [0.2, 0.1],
+    }
+    write_frames(lake, "val", 2, frames=[made, made])
+    found = frame_boxes(lake.scan(TRACES_INPUTS, model_key=evaluate(lake, MODEL).model_key).collect()).suppressed
+    assert found is not None
+    assert found.offsets.tolist() == [0, 1, 2]
+    assert found.boxes[:, 0].tolist() == [30.0, 30.0]

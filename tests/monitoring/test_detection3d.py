@@ -200,6 +200,10 @@ def box(place, value):
     return {"boxes_3d": torch.tensor([row], dtype=torch.float64)}
 
 
+def moving(speed):
+    return {"boxes_3d": torch.tensor([[10.0, 2.0, 0.5, 1.8, 4.4, 1.5, 0.3, speed, 0.0]], dtype=torch.float64)}
+
+
 @pytest.mark.parametrize(
     ("answer", "column"),
     [
@@ -210,8 +214,9 @@ def box(place, value):
         (box(6, 1e20), "boxes_3d"),
         ({"scores_3d": torch.tensor([float("nan")])}, "scores"),
         ({"labels_3d": torch.tensor([-1])}, "labels"),
+        (moving(float("inf")), "velocities"),
     ],
-    ids=["nan", "infinite", "no width", "negative length", "no yaw", "no score", "no class"],
+    ids=["nan", "infinite", "no width", "negative length", "no yaw", "no score", "no class", "no speed"],
 )
 @pytest.mark.parametrize("kind", ["tracer", "logger"])
 def test_what_a_model_returns_against_the_rules_is_quarantined(answer, column, kind):

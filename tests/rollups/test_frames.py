@@ -31,7 +31,7 @@ from mld_pipelines.tables import (
 )
 from mld_pipelines.windows import aggregate, aggregate_frames, derive, ranges_of, roll_up
 from tests.support.traced import START, write_feedback, write_inferences
-from tests.support.traced_frames import MODEL, write_frames, write_logged_frames
+from tests.support.traced_frames import MODEL, made_up_frame, write_frames, write_logged_frames
 
 KEYS = ["event_day", "hour", "model_key", "result_name"]
 DAYS = [START.date() + timedelta(days=n) for n in range(1, 4)]
@@ -248,3 +248,17 @@ def test_a_result_stored_before_boxes_per_frame_were_kept_can_still_be_compared(
     ).row(0, named=True)  # fmt: skip
     assert (row["detections_ratio"], row["drift_range"]) == (None, None)
     assert row["precision_estimated"] is not None
+
+
+def test_a_class_that_the_result_never_met_leaves_its_frame_unscored_and_no_other(lake, result, caplog):
+    rng = np.random.default_rng(11)
+    frames = [made_up_frame(rng) for _ in range(8)]
+    frames[3]["labels"] = np.full(len(frames[3]["labels"]), 7)
+    write_logged_frames(lake, 8, at=at(1), result_name=result, frames=frames)
+    scored, _ = refresh(lake, DAYS[:1])
+    assert scored.rows == 8
+    found = lake.read(MONITORING_SCORED).sort("row")
+    assert found["scored_by"].is_null().to_list() == [index == 3 for index in range(8)]
+    assert "1 of 8 frames stay unscored" in caplog.text
+    windows = lake.read(MONITORING_WINDOWS).filter(pl.col("result_name").is_null())
+    assert windows["n"].sum() == 8

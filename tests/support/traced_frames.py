@@ -179,10 +179,11 @@ def write_logged_frames(
     model_key: str = MODEL,
     fingerprint: str = FINGERPRINT,
     result_name: str | None = None,
+    frames: list[dict[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
     """Commit logged frames, one after the other in time; return them with their truth."""
     rng = np.random.default_rng(seed)
-    made = [made_up_frame(rng, hardness=hardness) for _ in range(n)]
+    made = frames or [made_up_frame(rng, hardness=hardness) for _ in range(n)]
     times = [at + index * every for index in range(n)]
     rows = _common(n, stream, seq, at, model_key, fingerprint).with_columns(
         pl.Series("request_id", [f"{stream}-{seq}-{index}" for index in range(n)]),

@@ -143,7 +143,8 @@ class DetectionScorer:
             recorded,
             suppressed,
             thresholds=self.estimator.thresholds,
-            class_scores=class_scores,
+            # what the reference did not have is left out here too: other distributions have other codes
+            class_scores=class_scores if self.estimator.scorer.has_class_scores else None,
             class_space=class_space,
             features=features if self.estimator.feature_dim else None,
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mld_pipelines.records import Detections3D, Truths3D
+from mld_pipelines.records import Detections3D, Truths3D, unusable_boxes
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -91,11 +91,14 @@ def frame_truths(rows: pl.DataFrame) -> Truths3D:
 def _suppressed(rows: pl.DataFrame) -> Detections3D | None:
     if rows["suppressed_labels"].null_count() == rows.height:
         return None
+    boxes, scores = _matrix(rows, "suppressed_boxes_3d", 7), _flat(rows, "suppressed_scores")
+    usable = ~unusable_boxes(boxes) & np.isfinite(scores)  # older rows hold whatever a head regressed
+    before = np.concatenate(([0], np.cumsum(usable)))
     return Detections3D(
-        offsets=_edges(_lengths(rows, "suppressed_labels")),
-        boxes=_matrix(rows, "suppressed_boxes_3d", 7),
-        labels=_flat(rows, "suppressed_labels"),
-        scores=_flat(rows, "suppressed_scores"),
+        offsets=before[_edges(_lengths(rows, "suppressed_labels"))],
+        boxes=boxes[usable],
+        labels=_flat(rows, "suppressed_labels")[usable],
+        scores=scores[usable],
     )
 
 

@@ -82,40 +82,69 @@ def load_detection_population(lake: Lake, plan: EvaluationPlan, n_epoch: int | N
         raise InvalidInputError(f"none of the {traced.height} traced frames of {plan.model_key} has true boxes.")
     boxes, truths = frame_boxes(known), frame_truths(known)
     facts = load_model_facts(lake, plan.model_key, known["fingerprint"][-1])
+    n_classes = _classes(boxes, truths, facts.class_names)
     left = traced.height - known.height
     return DetectionPopulation(
         n_epoch=n_epoch,
         rows=known,
         boxes=boxes,
         truths=truths,
-        n_classes=_classes(boxes, truths, facts.class_names),
-        class_names=facts.class_names,
+        n_classes=n_classes,
+        class_names=facts.class_names[:n_classes],
         warnings=(
             *((f"{left} frames without true boxes were left out.",) if left else ()),
-            *_said(boxes, known),
+            *_said(boxes, known, n_classes, facts.class_names),
             *duplicate_warnings(known.with_columns(label=pl.lit(None, dtype=pl.Int64))),
         ),
     )
 
 
 def _classes(boxes: FrameBoxes, truths: Truths3D, class_names: tuple[str, ...]) -> int:
-    """Return the number of classes: what names, scores and labels call for."""
-    scored = 0
-    if boxes.class_scores is not None:
-        scored = boxes.class_scores.shape[1] - (boxes.class_space != "sigmoid")  # the others have a background too
-    seen = (boxes.recorded, truths, *(() if boxes.suppressed is None else (boxes.suppressed,)))
-    labels = [int(one.labels.max()) + 1 for one in seen if len(one)]
-    return max(len(class_names), scored, *labels, 1)
+    """Return the number of classes: that of the class scores; without them what names and labels call for.
+
+    Raises:
+        InvalidInputError: A label is no class of the class scores.
+    """
+    parts = {"detections": boxes.recorded, "suppressed candidates": boxes.suppressed, "true boxes": truths}
+    highest = {name: int(one.labels.max()) for name, one in parts.items() if one is not None and len(one)}
+    if boxes.class_scores is None:
+        return max(len(class_names), *(label + 1 for label in highest.values()), 1)
+    scored = int(boxes.class_scores.shape[1]) - (boxes.class_space != "sigmoid")  # the others have a background too
+    if wrong := {name: label for name, label in highest.items() if label >= scored}:
+        raise InvalidInputError(
+            f"labels go beyond the {scored} classes that the detector scores (0 … {scored - 1}): {wrong}. Nothing was "
+            "evaluated; trace again with labels that count as the model's do."
+        )
+    return scored
 
 
-def _said(boxes: FrameBoxes, rows: pl.DataFrame) -> tuple[str, ...]:
+def _said(boxes: FrameBoxes, rows: pl.DataFrame, n_classes: int, class_names: tuple[str, ...]) -> tuple[str, ...]:
     """Return what the record lacks."""
     found = []
     if boxes.features is None:
-        found.append("some boxes have no feature: codes of predictions are made of where and what a box is.")
+        found.append(
+            f"{_lacking(rows, 'features')}: codes of predictions are made of where and what a box is, not of features."
+        )
+    if boxes.class_scores is None and (rows["class_scores"].list.len().fill_null(0) > 0).any():
+        found.append(f"{_lacking(rows, 'class_scores')}: the score of a box stands for them.")
     if boxes.suppressed is None:
         found.append("the detector shows no suppressed candidates: misses are estimated from low scores alone.")
     layers = rows["feature_layer"].drop_nulls().unique().sort().to_list()
     if len(layers) > 1:
         found.append(f"features come from several layers {layers}; trace all datasets of one version the same way.")
+    if len(class_names) > n_classes:
+        extra = ", ".join(class_names[n_classes:])
+        found.append(
+            f"the detector scores {n_classes} classes, but {len(class_names)} names are known; unused: {extra}."
+        )
     return tuple(found)
+
+
+def _lacking(rows: pl.DataFrame, name: str) -> str:
+    """Say how many frames have boxes without such vectors."""
+    with_boxes = rows.filter(pl.col("labels").list.len() > 0)
+    left = with_boxes.filter(pl.col(name).list.len().fill_null(0) == 0).height
+    what = name.replace("_", " ")
+    if left in {0, with_boxes.height}:
+        return f"some boxes have no {what}" if left else f"{what} differ in width between frames"
+    return f"{left} of {with_boxes.height} frames have boxes without {what}, so none are used"
