@@ -27,6 +27,8 @@ class Policy:
         alpha: One minus the confidence that a verdict needs.
         n_min: Units below which no code is called a hotspot.
         decision_dataset: Dataset that decides, or None for the rule of docs/method.md#decision-dataset.
+        score_threshold: Operating threshold of a detector for all classes, or None for the best F1 of each on the
+            reference (docs/method.md#operating-point).
         level: Level of the window interval, one of `LEVELS`.
         seed: Seed of every random step.
         sqrt_p_weight: Weight of √probabilities beside the features of a code (2: measured, docs/method.md#space).
@@ -62,6 +64,7 @@ class Policy:
     alpha: float = 0.05
     n_min: int = 20
     decision_dataset: str | None = None
+    score_threshold: float | None = None
     level: float = 0.9
     seed: int = 0
     sqrt_p_weight: float = 2.0
@@ -93,6 +96,8 @@ class Policy:
             _require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of at least 1")
         for name in ("sqrt_p_weight", "unseen_refit_factor", "unseen_reevaluate_factor"):
             _require(0.0 <= getattr(self, name) < float("inf"), name, getattr(self, name), "a finite number >= 0")
+        if self.score_threshold is not None:
+            _require(0.0 <= self.score_threshold <= 1.0, "score_threshold", self.score_threshold, "between 0 and 1")
         _require(self.alpha <= 0.5, "alpha", self.alpha, "at most 0.5")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "an integer in [0, 2**32)")
         _require(self.level in LEVELS, "level", self.level, f"one of {LEVELS}")
@@ -151,5 +156,6 @@ def _check_type(name: str, annotation: str, value: object) -> None:
         "float": is_number,
         "str": isinstance(value, str),
         "str | None": value is None or isinstance(value, str),
+        "float | None": value is None or is_number,
     }
     _require(accepted[annotation], name, value, f"of type {annotation}")

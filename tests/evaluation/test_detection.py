@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from mld_pipelines.diagnosis import Policy
 from mld_pipelines.evaluation import METRIC_COLUMNS, METRIC_EXTRAS, evaluate, load_detection_scorer, load_scorer
 from mld_pipelines.evaluation.detection._frame_boxes import frame_boxes
 from mld_pipelines.exceptions import InvalidInputError
@@ -325,3 +326,18 @@ def test_suppressed_boxes_that_are_none_are_left_out(tmp_path: Any) -> None:
     assert found is not None
     assert found.offsets.tolist() == [0, 1, 2]
     assert found.boxes[:, 0].tolist() == [30.0, 30.0]
+
+
+def test_the_operating_point_can_be_set(tmp_path: Any) -> None:
+    """Scores of 0.9 and 0.5: at 0.6 the second is a candidate, and its car is missed."""
+    lake = Lake.open(str(tmp_path / "lake"))
+    pair = [(box(10, 0), CAR), (box(30, 0), CAR)]
+    write_frames(lake, "val", 2, frames=[frame(pair, [(*pair[0], 0.9), (*pair[1], 0.5)]) for _ in range(2)])
+    metrics = {
+        at: dict(
+            evaluate(lake, MODEL, policy=Policy(score_threshold=at)).metrics().select("metric", "value").iter_rows()
+        )
+        for at in (None, 0.6)
+    }
+    assert (metrics[None]["recall"], metrics[None]["n_missed"]) == (1.0, 0)
+    assert (metrics[0.6]["recall"], metrics[0.6]["n_missed"]) == (0.5, 2)

@@ -73,7 +73,7 @@ def estimate_detections(
         is_error=units.is_error[is_reference],
         truths=truths.take(truths.labels >= 0),
         is_missed=units.is_missed[in_reference],
-        thresholds=units.point.thresholds,
+        thresholds=units.thresholds,
         n_classes=population.n_classes,
         codes=coding.index[is_reference] if codebook else None,
         n_codes=codebook.n_codes if codebook else 0,
@@ -101,7 +101,7 @@ def _split(population: DetectionPopulation, chosen: npt.NDArray[np.bool_], units
     return split_detections(
         boxes.recorded,
         boxes.suppressed if has_all.suppressed is not None else None,
-        thresholds=units.point.thresholds,
+        thresholds=units.thresholds,
         class_scores=boxes.class_scores if has_all.class_scores is not None else None,
         class_space=has_all.class_space,
         features=boxes.features if has_all.features is not None else None,

@@ -87,7 +87,7 @@ def evaluate_detections(
     reference = (frame["dataset_type"] == decision.dataset).to_numpy()
     fingerprint, mixed = weights_of(frame, decision.dataset)
     scope = _Scope(population, plan, decision, fingerprint, reference)
-    units = detection_units(population, reference)
+    units = detection_units(population, reference, threshold=policy.score_threshold)
     codings = _code(scope, units, tuple(candidates))
     estimation = estimate_detections(
         population, units, codings.predictions, reference, decision_dataset=decision.dataset, policy=policy
@@ -180,7 +180,7 @@ def _scored(
     """Return the rows of `evaluation/units` without their attempt columns."""
     n, objects = len(units.frames.kept), len(units.objects)
     hit = np.where(units.is_error, -1, units.true_labels)
-    entropy, loss = prediction_statistics(units.frames, n_classes=len(units.point.thresholds), true_labels=hit)
+    entropy, loss = prediction_statistics(units.frames, n_classes=len(units.thresholds), true_labels=hit)
     both = (codings.predictions, codings.objects)
     judged = [verdict.of(coding.names) for verdict, coding in zip(verdicts, both, strict=True)]
     nothing = np.full(objects, np.nan)

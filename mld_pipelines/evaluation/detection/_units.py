@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from mld_pipelines.diagnosis import DetectedFrames
     from mld_pipelines.evaluation.detection._population import DetectionPopulation
-    from mld_pipelines.metrics import Matches, OperatingPoint
+    from mld_pipelines.metrics import Matches
 
 __all__ = ["DetectionUnits", "detection_units", "unit_rows"]
 
@@ -31,7 +31,7 @@ class DetectionUnits:
     """What the matching says about predictions and objects.
 
     Attributes:
-        point: Operating point, chosen on the reference.
+        thresholds: (C,) operating point, chosen on the reference unless it was given.
         frames: Kept predictions and candidates of all frames.
         prediction_rows: (N,) rows of the matches that are kept predictions, in the order of `frames.kept`.
         matches: One row per prediction and per truth that was not found.
@@ -42,7 +42,7 @@ class DetectionUnits:
             0 where nothing shows it.
     """
 
-    point: OperatingPoint
+    thresholds: npt.NDArray[np.float64]
     frames: DetectedFrames
     prediction_rows: npt.NDArray[np.int64]
     matches: Matches
@@ -62,23 +62,30 @@ class DetectionUnits:
         return self.matches.truth_label[self.prediction_rows]
 
 
-def detection_units(population: DetectionPopulation, reference: npt.NDArray[np.bool_]) -> DetectionUnits:
+def detection_units(
+    population: DetectionPopulation, reference: npt.NDArray[np.bool_], *, threshold: float | None = None
+) -> DetectionUnits:
     """Choose the operating point on the reference and match all frames at it.
 
     Args:
         population: The frames.
         reference: (F,) frames of the dataset that decides.
+        threshold: Operating threshold of all classes; None takes the best F1 of each.
     """
-    boxes, truths = population.part(reference)
-    scored = match_frames(boxes.recorded, truths, n_classes=population.n_classes)
-    point = operating_point(scored, n_classes=population.n_classes)
-    matches = match_frames(
-        population.boxes.recorded, population.truths, n_classes=population.n_classes, thresholds=point.thresholds
-    )
+    n_classes = population.n_classes
+    if threshold is None:
+        boxes, truths = population.part(reference)
+        thresholds = operating_point(
+            match_frames(boxes.recorded, truths, n_classes=n_classes), n_classes=n_classes
+        ).thresholds
+    else:
+        thresholds = np.full(n_classes, threshold)
+    recorded = population.boxes.recorded
+    matches = match_frames(recorded, population.truths, n_classes=n_classes, thresholds=thresholds)
     frames = split_detections(
-        population.boxes.recorded,
+        recorded,
         population.boxes.suppressed,
-        thresholds=point.thresholds,
+        thresholds=thresholds,
         class_scores=population.boxes.class_scores,
         class_space=population.boxes.class_space,
         features=population.boxes.features,
@@ -87,7 +94,11 @@ def detection_units(population: DetectionPopulation, reference: npt.NDArray[np.b
     if not np.array_equal(matches.detection[rows], frames.rows):
         raise MldError("matches and kept predictions are not the same boxes; this is a defect, please report it.")
     return DetectionUnits(
-        point=point, frames=frames, prediction_rows=rows, matches=matches, **_objects(population, matches, frames)
+        thresholds=thresholds,
+        frames=frames,
+        prediction_rows=rows,
+        matches=matches,
+        **_objects(population, matches, frames),
     )
 
 
