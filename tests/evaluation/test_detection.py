@@ -126,6 +126,7 @@ def test_metrics_count_predictions_and_missed_objects(by_hand: StoredResult) -> 
     assert metrics["precision"] == pytest.approx(5 / 9)
     assert metrics["recall"] == pytest.approx(5 / 8)
     assert (metrics["n_inputs"], metrics["n_missed"]) == (6, 1)
+    assert metrics["frame_error_rate"] == pytest.approx(4 / 6)  # all but the frame of three and the empty one
     names = by_hand.metrics().filter(pl.col("scope") == "metric")["metric"].to_list()
     assert names[: len(METRIC_COLUMNS)] == list(METRIC_COLUMNS)  # what every task has comes first, in its order
     assert names.index("map") > names.index(METRIC_EXTRAS[-1])

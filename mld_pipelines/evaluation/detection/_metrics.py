@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import polars as pl
 
+from mld_pipelines.diagnosis import jeffreys_interval
 from mld_pipelines.evaluation._summary import METRIC_COLUMNS, METRIC_EXTRAS
 from mld_pipelines.evaluation._views import ALEATORIC
 from mld_pipelines.exceptions import InvalidInputError
@@ -47,6 +48,7 @@ DETECTION_EXTRAS = (
     "mase",
     "maoe",
     "mave",
+    "frame_error_rate",
 )
 #: True-positive errors of nuScenes by our names; attributes are not captured.
 _BOX_ERRORS = {"mate": "trans_err", "mase": "scale_err", "maoe": "orient_err", "mave": "vel_err"}
@@ -145,8 +147,18 @@ def _metrics(own: pl.DataFrame, boxes: RecordedBoxes, policy: NuScenesPolicy, al
     }
     behind = dict.fromkeys(_OF_PREDICTIONS, predictions.height) | {"n_inputs": len(boxes.input_ids)}
     complete = {name: _Share(value, None, None, behind.get(name, counted.height)) for name, value in values.items()}
-    complete |= shares
+    complete |= shares | {"frame_error_rate": _frames_with_errors(counted, boxes.input_ids, alpha)}
     return [_row("metric", name, complete[name]) for name in (*METRIC_COLUMNS, *METRIC_EXTRAS, *DETECTION_EXTRAS)]
+
+
+def _frames_with_errors(counted: pl.DataFrame, input_ids: Sequence[str], alpha: float) -> _Share:
+    """Return the share of frames that hold a wrong prediction or a missed object."""
+    frames = len(input_ids)
+    if not frames:
+        return _Share(None, None, None, 0)
+    wrong = len({*counted.filter("is_error")["input_id"]} & {*input_ids})
+    low, high = jeffreys_interval([frames], [wrong], alpha=alpha)
+    return _Share(wrong / frames, float(low[0]), float(high[0]), frames)
 
 
 def _ratios(counted: pl.DataFrame, alpha: float) -> list[dict[str, Any]]:
