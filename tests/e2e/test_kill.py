@@ -127,6 +127,12 @@ def test_a_lake_that_was_moved_shows_the_same_results(demo_lake, tmp_path):
 
 
 def test_the_results_of_the_demo_read_the_same_in_another_process(demo_lake, first_run):
-    results = pl.DataFrame(first_run.document["results"]).select("result_name")
-    names = run_mld("results", "list", "--json", MLD_API_ENDPOINT=str(demo_lake)).document["results"]
-    assert results["result_name"].to_list() == [row["result_name"] for row in names]
+    of_digits = [row["result_name"] for row in first_run.document["results"]]
+    of_drive = first_run.document["drive"]["result"]["result_name"]
+    rows = run_mld("results", "list", "--json", MLD_API_ENDPOINT=str(demo_lake)).document["results"]
+    found = {
+        model: [row["result_name"] for row in rows if row["model_key"] == model]
+        for model in ("digits@v1", "pillars@v1")
+    }
+    assert found == {"digits@v1": of_digits, "pillars@v1": [of_drive]}
+    assert len(rows) == len(of_digits) + 1
