@@ -8,7 +8,6 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-import polars as pl
 import pytest
 
 from mld_pipelines.lake import Lake
