@@ -62,7 +62,7 @@ class Finite:
 class NotInfinite:
     """No element of a float list is infinite; NaN stands for unknown."""
 
-    name = "not infinite"
+    name = "not_infinite"
 
     def holds(self, column: str, dtype: pl.DataType) -> pl.Expr:  # noqa: ARG002
         """See `ColumnRule.holds`."""
