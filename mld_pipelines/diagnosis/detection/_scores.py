@@ -103,8 +103,8 @@ class BoxNorms:
             if len(own) >= MIN_FOR_NORMS:
                 mean[label], spread[label] = own.mean(axis=0), own.std(axis=0)
         # As float32: in numpy 1.26 the last digit depends on where in memory the values lie; an artifact may not.
-        kept = (np.float32(mean), np.float32(np.maximum(spread, SPREAD_FLOORS)))
-        return cls(*(values.astype(np.float64) for values in kept))
+        kept = (mean, np.maximum(spread, SPREAD_FLOORS))
+        return cls(*(values.astype(np.float32).astype(np.float64) for values in kept))
 
     def deviations(self, boxes: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return z of ln size, ln aspect and range within the class, (N, 3)."""
