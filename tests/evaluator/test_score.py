@@ -76,10 +76,12 @@ def test_a_score_equals_that_of_the_asset(endpoint: str, result: Result, logged:
     assert result.score(rows=logged)["support_distance"].equals(expected["support_distance"])
 
 
+@pytest.mark.torch
 def test_arrays_lists_tensors_and_rows_score_alike(
     result: Result, logged: pl.DataFrame, outputs: tuple[np.ndarray, ...]
 ) -> None:
-    torch = pytest.importorskip("torch")
+    import torch
+
     _, features, logits = outputs
     expected = result.score(features=features, logits=logits)
     assert result.score(features=features.tolist(), logits=logits.tolist()).equals(expected)
@@ -106,13 +108,15 @@ def test_reasons_are_those_of_the_estimator(endpoint: str, result: Result, outpu
         assert [(r["score"], r["meaning"]) for r in row] == [(r.score, r.meaning) for r in reasons]
 
 
+@pytest.mark.platform
 def test_mappings_lazy_frames_and_pandas_frames_are_rows(result: Result, logged: pl.DataFrame) -> None:
     wanted = logged.select("request_id", "logits", "feature", "fingerprint").head(20)
     expected = result.score(rows=wanted)
     assert result.score(rows=wanted.to_dicts()).equals(expected)
     assert result.score(rows=wanted.lazy()).equals(expected)
-    pandas = pytest.importorskip("pandas")
-    frame = pandas.DataFrame({name: wanted[name].to_list() for name in wanted.columns})
+    import pandas as pd
+
+    frame = pd.DataFrame({name: wanted[name].to_list() for name in wanted.columns})
     assert result.score(rows=frame).equals(expected)
 
 
