@@ -1,6 +1,7 @@
 """Stressed copies: corrupted reference inputs that a model was run on, as received and deduplicated.
 
-They are no dataset: nothing but the window fit of an evaluation reads them (docs/storage.md#stress).
+They are no dataset: nothing but the window fit of an evaluation reads them (docs/storage.md#stress). What is really in a
+frame is what was in its original, so no true boxes are stored again.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from datetime import timedelta
 
 import polars as pl
 
+from mld_pipelines.tables._detection import DETECTIONS, DETECTOR
 from mld_pipelines.tables._identity import CAPTURE, DELIVERY, N_EPOCH
 from mld_pipelines.tables._rules import AtLeast, Between, LengthIs, Unique
 from mld_pipelines.tables._spec import TIMESTAMP, Column, TableSpec
@@ -33,8 +35,10 @@ LANDING_STRESS = TableSpec(
         Column("seed", pl.Int64, "Seed of the stress pass", True),
         Column("family_version", pl.String, "Changes when the same input would come out differently", True),
         Column("captured_at", TIMESTAMP, "When the forward pass ended", True),
-        Column("label", pl.Int64, "True class index of the original", True, (AtLeast(0),)),
+        Column("label", pl.Int64, "True class index of the original; null for detectors", rules=(AtLeast(0),)),
+        *DETECTOR,
         *CAPTURE,
+        *DETECTIONS,
     ),
     key=("stream_id", "seq", "row"),
     partition_by=("ingest_day",),
