@@ -138,15 +138,31 @@ def _verified(stored: StoredResult) -> str:
     found = stored.verifications().get(stored.row["epochs"][-1])
     if found is None:
         return "no"
-    way = {0.0: "default", 0.5: "half", 1.0: "map"}[found["blend_weight"]]
     missed = found.get("missed_families", [])
-    errors = ", ".join(
-        f"{family} ±{error[way]:.3f}{' (missed)' if family in missed else ''}"
-        for family, error in found["families"].items()
-    )
     held = set(found["families"]) - {"clean", *missed}
-    fitted = f"weight of the map {found['blend_weight']:g}, interval factor {found['width_factor']:.2f}"
-    return f"{'yes' if held else 'no'}: {errors}; {fitted}"
+    weights, factors = found["blend_weight"], found["width_factor"]
+    if not isinstance(weights, dict):
+        said = _said(found["families"], missed, weight=weights, factor=factors)
+    else:  # of a detector precision and recall, each with its own
+        said = "; ".join(
+            f"{rate}: "
+            + _said(
+                {family: error[rate] for family, error in found["families"].items() if rate in error},
+                missed,
+                weight=weights[rate],
+                factor=factors[rate],
+            )
+            for rate in weights
+        )
+    return f"{'yes' if held else 'no'}: {said}"
+
+
+def _said(families: dict[str, dict[str, float]], missed: list[str], *, weight: float, factor: float) -> str:
+    way = {0.0: "default", 0.5: "half", 1.0: "map"}[weight]
+    errors = ", ".join(
+        f"{family} ±{error[way]:.3f}{' (missed)' if family in missed else ''}" for family, error in families.items()
+    )
+    return f"{errors}; weight of the map {weight:g}, interval factor {factor:.2f}"
 
 
 def _pictures(stored: StoredResult, frames: dict[str, pl.DataFrame]) -> dict[str, dict[str, dg.MarkdownMetadataValue]]:

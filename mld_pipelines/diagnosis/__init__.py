@@ -63,6 +63,7 @@ from mld_pipelines.diagnosis.detection._bank import DETECTION_BANK_LIMIT, Detect
 from mld_pipelines.diagnosis.detection._clues import BoxClues, gather_box_clues
 from mld_pipelines.diagnosis.detection._estimator import DetectionEstimator
 from mld_pipelines.diagnosis.detection._fit import DetectionFit, fit_detection_estimator
+from mld_pipelines.diagnosis.detection._frame_tallies import FrameTallies
 from mld_pipelines.diagnosis.detection._frames import (
     DetectedFrames,
     object_context,
@@ -74,6 +75,8 @@ from mld_pipelines.diagnosis.detection._frames import (
 from mld_pipelines.diagnosis.detection._misses import MISS_SCORE_NAMES, ExpectedMisses
 from mld_pipelines.diagnosis.detection._scorer import DetectionScorer, ScoredFrames
 from mld_pipelines.diagnosis.detection._scores import DETECTION_SCORE_MEANINGS, DETECTION_SCORE_NAMES
+from mld_pipelines.diagnosis.detection._shift_fit import fit_detection_shift
+from mld_pipelines.diagnosis.detection._shift_map import DetectionShiftMap, RateMap
 from mld_pipelines.diagnosis.detection._window import (
     DetectionWindowReference,
     DetectionWindowState,
@@ -132,6 +135,7 @@ __all__ = [
     "DetectionFit",
     "DetectionOpinions",
     "DetectionScorer",
+    "DetectionShiftMap",
     "DetectionWindowReference",
     "DetectionWindowState",
     "Distinction",
@@ -139,12 +143,14 @@ __all__ = [
     "EstimatorFit",
     "ExpectedMisses",
     "FamilyError",
+    "FrameTallies",
     "Head",
     "Measure",
     "Opinions",
     "Policy",
     "ProductionScorer",
     "Projection",
+    "RateMap",
     "Reason",
     "Recommendation",
     "ReferenceUnits",
@@ -180,6 +186,7 @@ __all__ = [
     "fit_code_map",
     "fit_codebook",
     "fit_detection_estimator",
+    "fit_detection_shift",
     "fit_estimator",
     "fit_projection",
     "fit_temperature",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -13,6 +13,7 @@ from mld_pipelines.diagnosis import (
     Codebook,
     DetectionEstimator,
     DetectionScorer,
+    DetectionShiftMap,
     DetectionWindowReference,
     ErrorEstimator,
     ProductionScorer,
@@ -89,7 +90,11 @@ def load_detection_scorer(lake: Lake, result_name: str, *, n_epoch: int | None =
         **found.common(),
         object_codebook=found.codebook("object_codebook"),
         estimator=DetectionEstimator.from_bytes(found.by_kind["estimator"]["artifact"]),
-        window_reference=DetectionWindowReference.from_bytes(found.by_kind["window"]["artifact"]),
+        window_reference=_verified(
+            DetectionWindowReference.from_bytes(found.by_kind["window"]["artifact"]),
+            found.by_kind.get("window_map"),
+            result_name,
+        ),
     )
 
 
@@ -175,6 +180,21 @@ def _window_map(artifact: bytes, result_name: str) -> WindowMap | None:
     except CorruptArtifactError as error:
         _log.warning("the window estimate of result %r is not verified under shift: %s", result_name, error)
         return None
+
+
+def _verified(
+    reference: DetectionWindowReference, row: dict[str, Any] | None, result_name: str
+) -> DetectionWindowReference:
+    """The reference with its shift map; without it, with a warning, where this code cannot read the map."""
+    if row is None:
+        return reference
+    try:
+        shift = DetectionShiftMap.from_bytes(row["artifact"])
+        shift.check(reference)
+    except (CorruptArtifactError, InvalidInputError) as error:
+        _log.warning("the window estimate of result %r is not verified under shift: %s", result_name, error)
+        return reference
+    return replace(reference, shift=shift)
 
 
 def _of_epoch(rows: pl.DataFrame, epoch: int | None) -> pl.DataFrame:

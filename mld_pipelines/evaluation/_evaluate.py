@@ -14,7 +14,7 @@ from mld_pipelines.evaluation._names import checked_name
 from mld_pipelines.evaluation._plan import plan, plan_again
 from mld_pipelines.evaluation._population import load_model_facts, load_population
 from mld_pipelines.evaluation._store import Evaluation, store
-from mld_pipelines.evaluation._stress import load_copies
+from mld_pipelines.evaluation._stress import load_copies, scan_copies
 from mld_pipelines.evaluation.detection._evaluate import evaluate_detections
 from mld_pipelines.evaluation.detection._population import load_detection_population
 from mld_pipelines.exceptions import InvalidInputError
@@ -154,7 +154,12 @@ def _detection_epoch(lake: Lake, prepared: EvaluationPlan, epoch: int | None, pr
     progress(f"reading frames{label}")
     population = load_detection_population(lake, prepared, epoch)
     progress(f"evaluating {population.rows.height} frames{label}")
-    return evaluate_detections(population, prepared, candidates=_codebooks(lake, prepared))
+    return evaluate_detections(
+        population,
+        prepared,
+        candidates=_codebooks(lake, prepared),
+        copies=lambda weights, dataset: scan_copies(lake, prepared, epoch, fingerprint=weights, dataset=dataset),
+    )
 
 
 def _codebooks(lake: Lake, prepared: EvaluationPlan) -> Iterator[Codebook]:

@@ -27,13 +27,15 @@ if TYPE_CHECKING:
     from mld_pipelines.evaluation._population import Population
     from mld_pipelines.lake import Lake
 
-__all__ = ["Verification", "load_copies", "verify_windows"]
+__all__ = ["STRESS_SET", "Verification", "load_copies", "scan_copies", "verify_windows", "version_of"]
 
 #: Originals that a map needs. With 100 the estimate was no better than without a stress pass, with 400 it was
 #: (measured on four models); between the two nothing was measured.
 MIN_ORIGINALS = 200
 
-_SET = ["family", "kind", "severity"]
+STRESS_SET = ["family", "kind", "severity"]
+"""What copies were made in one way by."""
+
 _VECTORS = ["logits", "probs", "feature"]
 
 
@@ -62,15 +64,30 @@ def load_copies(
         fingerprint: The weights.
         dataset: Dataset that the originals belong to.
     """
+    copies = scan_copies(lake, plan, n_epoch, fingerprint=fingerprint, dataset=dataset)
+    return copies.select("input_id", *STRESS_SET, "seed", "family_version", *_VECTORS).collect()
+
+
+def scan_copies(
+    lake: Lake, plan: EvaluationPlan, n_epoch: int | None, *, fingerprint: str, dataset: str
+) -> pl.LazyFrame:
+    """Return the same with all columns, not read yet.
+
+    Args:
+        lake: The lake.
+        plan: Names the model and the version to read.
+        n_epoch: Epoch of the weights.
+        fingerprint: The weights.
+        dataset: Dataset that the originals belong to.
+    """
     version = plan.input_versions.get(TRACES_STRESS.name)
     if version is None:
-        return TRACES_STRESS.empty()
-    copies = lake.scan(TRACES_STRESS, version=version, model_key=plan.model_key).filter(
+        return TRACES_STRESS.empty().lazy()
+    return lake.scan(TRACES_STRESS, version=version, model_key=plan.model_key).filter(
         (pl.col("fingerprint") == fingerprint)
         & (pl.col("source_dataset") == dataset)
         & pl.col("n_epoch").eq_missing(pl.lit(n_epoch, dtype=pl.Int64))
     )
-    return copies.select("input_id", *_SET, "seed", "family_version", *_VECTORS).collect()
 
 
 def verify_windows(
@@ -117,8 +134,8 @@ def _with_origins(copies: pl.DataFrame, population: Population, reference: npt.N
         InvalidInputError: Too few originals are left.
     """
     originals = population.frame.filter(pl.Series(reference)).select("input_id").with_row_index("origin")
-    sets = copies.select(_SET).unique().sort(_SET).with_row_index("set_index")
-    found = copies.join(originals, on="input_id").join(sets, on=_SET).sort("set_index", "origin")
+    sets = copies.select(STRESS_SET).unique().sort(STRESS_SET).with_row_index("set_index")
+    found = copies.join(originals, on="input_id").join(sets, on=STRESS_SET).sort("set_index", "origin")
     count = found["origin"].n_unique()
     if count < MIN_ORIGINALS:
         raise InvalidInputError(
@@ -177,11 +194,11 @@ def _fit(
             units=units,
             origins=stressed["origin"].to_numpy().astype(np.int64),
             set_index=stressed["set_index"].to_numpy().astype(np.int64),
-            sets=stressed.select(_SET).unique(maintain_order=True).rows(),
+            sets=stressed.select(STRESS_SET).unique(maintain_order=True).rows(),
             codes=codes,
         ),
         bank=estimation.bank,
-        stress_version=_version(stressed),
+        stress_version=version_of(stressed),
         codes=coding.index[rows] if is_coded else None,
         cross_fitted_codes=_cross_fitted(coding) if is_coded else None,
         seed=seed,
@@ -195,10 +212,11 @@ def _cross_fitted(coding: Coding) -> npt.NDArray[np.int64]:
     return np.array([places.get(name, UNSEEN_INDEX) for name in coding.reference_names.tolist()], dtype=np.int64)
 
 
-def _version(stressed: pl.DataFrame) -> str:
+def version_of(stressed: pl.DataFrame) -> str:
+    """Return the version of the stress pass behind copies, by families, sets and seeds."""
     return stress_version(
         stressed.select("family", "family_version").unique().rows(),
-        stressed.select(_SET).unique().rows(),
+        stressed.select(STRESS_SET).unique().rows(),
         seeds=stressed["seed"].unique(),
     )
 

@@ -1,7 +1,7 @@
 """Stressed copies: corrupted reference inputs that a model was run on, as received and deduplicated.
 
-They are no dataset: nothing but the window fit of an evaluation reads them (docs/storage.md#stress). What is really in a
-frame is what was in its original, so no true boxes are stored again.
+They are no dataset: nothing but the window fit of an evaluation reads them (docs/storage.md#stress). What is really in
+a frame is what was in its original, so no true boxes are stored again.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Days are the sum of their hours (docs/method.md#detection).
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mld_pipelines.diagnosis.detection._misses import ExpectedMisses
+    from mld_pipelines.diagnosis.detection._shift_map import DetectionShiftMap
 
 __all__ = [
     "DetectionWindowReference",
@@ -55,7 +56,7 @@ class DetectionWindowReference:
         miss_correlation: Within-frame correlation of not being found, from 0 to 1.
         unseen_ref: Cross-fitted UNSEEN share of kept boxes, None without a codebook.
         width_factor: q at 90 %.
-        stress_version: Version of the stress pass behind `width_factor`, None without one.
+        shift: What a stress pass taught, an artifact of its own; None without one.
     """
 
     frames: int
@@ -75,7 +76,7 @@ class DetectionWindowReference:
     miss_correlation: float = 0.0
     unseen_ref: float | None = None
     width_factor: float = WIDTH_FACTOR
-    stress_version: str | None = None
+    shift: DetectionShiftMap | None = None
 
     @property
     def precision(self) -> float | None:
@@ -93,10 +94,9 @@ class DetectionWindowReference:
         return self.n_mistaken / self.n_errors if self.n_errors else 0.0
 
     def to_bytes(self) -> bytes:
-        """The reference as safetensors bytes; equal state gives equal bytes."""
-        return pack_artifact(
-            KIND, FORMAT_VERSION, tensors={"format": np.array([FORMAT_VERSION])}, parameters=asdict(self)
-        )
+        """The reference without its stress map as safetensors bytes; equal state gives equal bytes."""
+        own = {name: value for name, value in asdict(replace(self, shift=None)).items() if name != "shift"}
+        return pack_artifact(KIND, FORMAT_VERSION, tensors={"format": np.array([FORMAT_VERSION])}, parameters=own)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> DetectionWindowReference:
@@ -105,9 +105,10 @@ class DetectionWindowReference:
         Raises:
             CorruptArtifactError: The bytes are damaged, foreign or newer than this code.
         """
-        artifact = unpack_artifact(data, kind=KIND, version=FORMAT_VERSION)
+        parameters = dict(unpack_artifact(data, kind=KIND, version=FORMAT_VERSION).parameters)
+        parameters.pop("stress_version", None)  # earlier versions wrote it, always null
         try:
-            return cls(**artifact.parameters)
+            return cls(**parameters)
         except TypeError as error:
             raise CorruptArtifactError(
                 f"the window artifact does not fit this code ({error}); nothing was loaded. Evaluate the model again."

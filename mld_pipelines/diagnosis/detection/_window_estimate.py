@@ -6,26 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mld_pipelines.diagnosis import _badges
-from mld_pipelines.diagnosis._window_estimate import (
-    DISAGREEMENT_SHARE,
-    LEVEL_FACTORS,
-    MIN_ERRORS_FOR_ATC,
-    MIN_HALF_WIDTH,
-    MIN_UNITS_FOR_ATC,
-    SCALE_FLOOR,
-    SHIFT_SHARE,
-)
+from mld_pipelines.diagnosis._window_estimate import LEVEL_FACTORS, MIN_ERRORS_FOR_ATC
+from mld_pipelines.diagnosis.detection._rates import MIN_FRAMES, has_miss_tail, has_tail, window_rates
 from mld_pipelines.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
+    from mld_pipelines.diagnosis.detection._rates import RateEstimate, WindowRates
     from mld_pipelines.diagnosis.detection._window import DetectionWindowReference, DetectionWindowState
 
 __all__ = ["DetectionEstimate", "DetectionOpinions", "estimate_detection_window"]
-
-#: Frames below which an interval takes Student's quantile for the normal one: few frames, few independent draws.
-MIN_FRAMES = 50
-#: Reference units below which no interval is narrower than ±0.15, as for classification.
-MIN_REFERENCE_UNITS = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,33 +77,6 @@ class DetectionEstimate:
     opinions: DetectionOpinions | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Rates:
-    """False-positive and miss rate by one rule; None where undefined."""
-
-    errors: float
-    misses: float
-    boxes: int
-    mistaken_share: float
-
-    @property
-    def false_positive(self) -> float | None:
-        return self.errors / self.boxes if self.boxes else None
-
-    @property
-    def lost(self) -> float:
-        """Objects not found."""
-        return self.misses + self.mistaken_share * self.errors
-
-    @property
-    def objects(self) -> float:
-        return self.boxes - self.errors + self.lost
-
-    @property
-    def miss(self) -> float | None:
-        return self.lost / self.objects if self.objects > 0.0 else None
-
-
 def estimate_detection_window(
     state: DetectionWindowState, reference: DetectionWindowReference, *, level: float = 0.9
 ) -> DetectionEstimate:
@@ -124,7 +86,8 @@ def estimate_detection_window(
     those that a wrong box is mistaken about (their share of the errors is that of the reference). Of mean error
     probability and share above the reference threshold the worse counts, where the reference has 50 errors and the
     window 50 boxes. Of misses the mean alone counts: under shift clusters of candidates multiply, and the share above
-    a threshold with them (measured, docs/method.md#detection); it is an opinion.
+    a threshold with them (measured, docs/method.md#detection); it is an opinion. Where a stress pass taught how both
+    rates err under shift, they are corrected, and their intervals have its factors.
 
     Args:
         state: The window, or the sum of several.
@@ -142,17 +105,13 @@ def estimate_detection_window(
     badges = _window_badges(state, reference)
     if state.frames == 0:
         return DetectionEstimate(frames=0, boxes=0, level=level, badges=badges)
-    share = reference.mistaken_share
-    mean = _Rates(state.sum_error_proba, state.sum_miss_proba + state.sum_without_candidate, state.boxes, share)
-    tail = _Rates(float(state.n_above_ep), state.n_candidates_above + state.sum_without_candidate, state.boxes, share)
-    worse = _Rates(
-        max(mean.errors, tail.errors) if _has_tail(state, reference) else mean.errors,
-        mean.misses,
-        state.boxes,
-        share,
-    )
-    precision = _precision(worse, mean, tail, state, reference, level=level)
-    recall = _recall(worse, mean, tail, state, reference, level=level)
+    rates = window_rates(state, reference)
+    published = rates.worse.false_positive, rates.worse.miss
+    factors = (reference.width_factor, reference.width_factor)
+    if reference.shift is not None:
+        published, factors = reference.shift.published(rates, state, reference), reference.shift.width_factors
+    precision = _share(published[0], rates.false_positives, width_factor=factors[0], level=level)
+    recall = _share(published[1], rates.lost, width_factor=factors[1], level=level)
     return DetectionEstimate(
         frames=state.frames,
         boxes=state.boxes,
@@ -161,119 +120,18 @@ def estimate_detection_window(
         f1=_f1(precision[0], recall[0]),
         level=level,
         badges=badges,
-        opinions=_opinions(state, reference, worse, mean, tail),
+        opinions=_opinions(state, reference, rates),
     )
 
 
-def _has_tail(state: DetectionWindowState, reference: DetectionWindowReference) -> bool:
-    """Whether the threshold on error probabilities is more than a noisy quantile here."""
-    enough = reference.n_errors >= MIN_ERRORS_FOR_ATC and state.boxes >= MIN_UNITS_FOR_ATC
-    return enough and not reference.is_tied
-
-
-def _has_miss_tail(state: DetectionWindowState, reference: DetectionWindowReference) -> bool:
-    """The same for the threshold on miss probabilities."""
-    enough = reference.n_shown >= MIN_ERRORS_FOR_ATC and state.candidates >= MIN_UNITS_FOR_ATC
-    return enough and not reference.is_miss_tied
-
-
-def _precision(
-    worse: _Rates,
-    mean: _Rates,
-    tail: _Rates,
-    state: DetectionWindowState,
-    reference: DetectionWindowReference,
-    *,
-    level: float,
+def _share(
+    rate: float | None, estimate: RateEstimate | None, *, width_factor: float, level: float
 ) -> tuple[float | None, float | None, float | None]:
-    rate, one, other = worse.false_positive, mean.false_positive, tail.false_positive
-    if rate is None or one is None or other is None or reference.precision is None:
-        return (None if rate is None else 1.0 - rate), None, None
-    low, high = _interval(
-        rate,
-        spread=abs(one - other) if _has_tail(state, reference) else 0.0,
-        window=_Sample(state.boxes, state.frames, reference.error_correlation),
-        known=_Sample(reference.boxes, reference.frames, reference.error_correlation),
-        events=reference.n_errors,
-        factor=reference.width_factor * LEVEL_FACTORS[level],
-        level=level,
-    )
+    """1 − rate with its interval, which a rate that the reference cannot judge has not."""
+    if rate is None or estimate is None:
+        return _complement(rate), None, None
+    low, high = estimate.interval(rate, width_factor=width_factor, level=level)
     return 1.0 - rate, 1.0 - high, 1.0 - low
-
-
-def _recall(
-    worse: _Rates,
-    mean: _Rates,
-    tail: _Rates,
-    state: DetectionWindowState,
-    reference: DetectionWindowReference,
-    *,
-    level: float,
-) -> tuple[float | None, float | None, float | None]:
-    rate, one, other = worse.miss, mean.miss, tail.miss
-    if rate is None or one is None or reference.recall is None:
-        return (None if rate is None else 1.0 - rate), None, None
-    both = other is not None and (_has_tail(state, reference) or _has_miss_tail(state, reference))
-    low, high = _interval(
-        rate,
-        spread=abs(one - (other if both and other is not None else one)),
-        window=_Sample(worse.objects, state.frames, reference.miss_correlation),
-        known=_Sample(reference.objects, reference.frames, reference.miss_correlation),
-        events=reference.n_missed + reference.n_mistaken,
-        factor=reference.width_factor * LEVEL_FACTORS[level],
-        level=level,
-    )
-    return 1.0 - rate, 1.0 - high, 1.0 - low
-
-
-@dataclass(frozen=True, slots=True)
-class _Sample:
-    """Units that come in frames."""
-
-    units: float
-    frames: int
-    correlation: float
-
-    @property
-    def independent(self) -> float:
-        """As many independent units would say as much: units / (1 + (b − 1)·ρ), b units per frame."""
-        extra = max(self.units / max(self.frames, 1) - 1.0, 0.0)
-        return max(self.units / (1.0 + extra * self.correlation), min(self.units, 1.0))
-
-
-def _interval(
-    rate: float,
-    *,
-    spread: float,
-    window: _Sample,
-    known: _Sample,
-    events: int,
-    factor: float,
-    level: float,
-) -> tuple[float, float]:
-    """`rate ± q·s`, `s² = p(1−p)(1/n + 1/n_ref) + (0.25 D)² + (0.2 (p − r0))² + 0.004²`, n in independent units."""
-    from scipy.special import betaincinv, ndtri, stdtrit
-
-    base = events / known.units
-    # One event more than none and less than all, so that a rate of 0 or 1 has a sampling error, too.
-    n, n_ref = window.independent, known.independent
-    certain = min(max(rate, 0.5 / (n + 1.0)), 1.0 - 0.5 / (n + 1.0))
-    sampling = certain * (1.0 - certain) * (1.0 / n + 1.0 / n_ref)
-    shift = (SHIFT_SHARE * (rate - base)) ** 2
-    half = factor * (sampling + (DISAGREEMENT_SHARE * spread) ** 2 + shift + SCALE_FLOOR**2) ** 0.5
-    tail = (1.0 + level) / 2.0
-    frames = min(window.frames, known.frames)
-    if frames < MIN_FRAMES:
-        half *= float(stdtrit(max(frames - 1, 1), tail) / ndtri(tail))
-    if known.units < MIN_REFERENCE_UNITS:
-        half = max(half, MIN_HALF_WIDTH)
-    low, high = max(0.0, rate - half), min(1.0, rate + half)
-    bound = float(betaincinv(0.5, n_ref + 0.5, tail))  # of a rate never observed to differ from 0, or from 1
-    if events == 0:
-        return 0.0, max(high, bound)
-    if events >= known.units:
-        return min(low, 1.0 - bound), 1.0
-    return low, high
 
 
 def _f1(precision: float | None, recall: float | None) -> float | None:
@@ -283,18 +141,18 @@ def _f1(precision: float | None, recall: float | None) -> float | None:
 
 
 def _opinions(
-    state: DetectionWindowState, reference: DetectionWindowReference, worse: _Rates, mean: _Rates, tail: _Rates
+    state: DetectionWindowState, reference: DetectionWindowReference, rates: WindowRates
 ) -> DetectionOpinions:
-    has_any = _has_tail(state, reference) or _has_miss_tail(state, reference)
+    has_any = has_tail(state, reference) or has_miss_tail(state, reference)
     return DetectionOpinions(
-        precision_mean=_complement(mean.false_positive),
-        precision_atc=_complement(tail.false_positive) if _has_tail(state, reference) else None,
-        recall_mean=_complement(mean.miss),
-        recall_atc=_complement(tail.miss) if has_any else None,
-        expected_errors=worse.errors,
-        expected_misses=worse.misses,
+        precision_mean=_complement(rates.mean.false_positive),
+        precision_atc=_complement(rates.tail.false_positive) if has_tail(state, reference) else None,
+        recall_mean=_complement(rates.mean.miss),
+        recall_atc=_complement(rates.tail.miss) if has_any else None,
+        expected_errors=rates.worse.errors,
+        expected_misses=rates.worse.misses,
         assumed_misses=state.sum_without_candidate,
-        mistaken=worse.mistaken_share * worse.errors,
+        mistaken=rates.worse.mistaken_share * rates.worse.errors,
         unseen_share=state.n_unseen / state.boxes if reference.unseen_ref is not None and state.boxes else None,
     )
 
@@ -304,6 +162,7 @@ def _complement(rate: float | None) -> float | None:
 
 
 def _window_badges(state: DetectionWindowState, reference: DetectionWindowReference) -> tuple[str, ...]:
+    verified = () if reference.shift is None else reference.shift.verified_families
     conditions = {
         _badges.NO_ERRORS: reference.boxes > 0 and reference.n_errors == 0,
         _badges.NO_SUCCESSES: reference.boxes > 0 and reference.n_errors == reference.boxes,
@@ -312,6 +171,7 @@ def _window_badges(state: DetectionWindowState, reference: DetectionWindowRefere
         _badges.FEW_FRAMES: min(state.frames, reference.frames) < MIN_FRAMES,
         _badges.NO_CANDIDATES: reference.clusters == 0,
         _badges.ASSUMED_MISSES: reference.without_candidate > 0.0,
-        _badges.NOT_VERIFIED_UNDER_SHIFT: reference.stress_version is None,
+        _badges.NOT_VERIFIED_UNDER_SHIFT: not verified,
+        _badges.PARTLY_VERIFIED: bool(verified and reference.shift and reference.shift.missed_families),
     }
     return tuple(badge for badge, holds in conditions.items() if holds)

@@ -11,7 +11,7 @@ from mld_pipelines.diagnosis.stress._columns import COLUMNS, MONOTONE_COLUMNS, c
 from mld_pipelines.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -33,11 +33,11 @@ class WindowRidge:
 
     Attributes:
         intercept: w0.
-        weights: `(32,)`, ≥ 0 but for the signed columns; 0 for columns that were dropped.
-        low: Lower clip bounds, `(32,)`.
-        high: Upper clip bounds, `(32,)`.
-        mean: Of the clipped training columns, `(32,)`.
-        scale: Their standard deviations, 1 for dropped columns, `(32,)`.
+        weights: `(C,)`, ≥ 0 but for the signed columns; 0 for columns that were dropped.
+        low: Lower clip bounds, `(C,)`.
+        high: Upper clip bounds, `(C,)`.
+        mean: Of the clipped training columns, `(C,)`.
+        scale: Their standard deviations, 1 for dropped columns, `(C,)`.
     """
 
     intercept: float
@@ -47,8 +47,12 @@ class WindowRidge:
     mean: NDArray[np.float64]
     scale: NDArray[np.float64]
 
-    def log_odds(self, columns: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Logit of the error rate of each window, `(N, 32) → (N,)`.
+    def log_odds(self, columns: NDArray[np.float64], *, names: Sequence[str] = COLUMNS) -> NDArray[np.float64]:
+        """Logit of the error rate of each window, `(N, C) → (N,)`.
+
+        Args:
+            columns: Statistics of the windows.
+            names: Their C names, for messages.
 
         Raises:
             InvalidInputError: A window lacks a column that the map uses.
@@ -57,7 +61,7 @@ class WindowRidge:
         lacking = np.flatnonzero(used & np.isnan(columns).any(axis=0))
         if len(lacking):
             raise InvalidInputError(
-                f"the window lacks {', '.join(COLUMNS[column] for column in lacking)}, which the stress map of this "
+                f"the window lacks {', '.join(names[column] for column in lacking.tolist())}, which the stress map of this "
                 "result uses; nothing was estimated. Pass codes and features of the same result."
             )
         standardised = (np.clip(columns, self.low, self.high) - self.mean) / self.scale
@@ -76,14 +80,17 @@ class WindowRidge:
         return cls(float(arrays["ridge.intercept"][0]), *(arrays[f"ridge.{name}"] for name in names))
 
 
-def fit_ridge(columns: NDArray[np.float64], error_rates: NDArray[np.float64]) -> WindowRidge:
+def fit_ridge(
+    columns: NDArray[np.float64], error_rates: NDArray[np.float64], *, n_monotone: int = MONOTONE_COLUMNS
+) -> WindowRidge:
     """Minimise `‖lg(B) − w0 − Xw‖² + 3·N/k·‖w − w_id‖²`, X the k columns that vary, `w ≥ 0` but for signed ones.
 
     `w_id` holds the standard deviation of the base column, column 0, and zeros: without evidence the map returns it.
 
     Args:
-        columns: `(N, 32)`; a column with NaN or without variation is dropped.
+        columns: `(N, C)`; a column with NaN or without variation is dropped.
         error_rates: Realised error rate of each window, `(N,)`.
+        n_monotone: The first so many columns have weights ≥ 0.
     """
     from scipy.optimize import lsq_linear
 
@@ -106,9 +113,9 @@ def fit_ridge(columns: NDArray[np.float64], error_rates: NDArray[np.float64]) ->
         ]
     )
     target = np.concatenate([clipped_logit(error_rates), root * identity])
-    bounds = (np.concatenate([[-np.inf], np.where(kept < MONOTONE_COLUMNS, 0.0, -np.inf)]), np.inf)
+    bounds = (np.concatenate([[-np.inf], np.where(kept < n_monotone, 0.0, -np.inf)]), np.inf)
     # BVLS, an active-set method, ends at the exact minimum; the interior method stops near it.
     solution = lsq_linear(rows, target, bounds=bounds, method="bvls").x
     weights = np.zeros(columns.shape[1])
-    weights[kept] = np.where(kept < MONOTONE_COLUMNS, np.maximum(solution[1:], 0.0), solution[1:])
+    weights[kept] = np.where(kept < n_monotone, np.maximum(solution[1:], 0.0), solution[1:])
     return WindowRidge(float(solution[0]), weights, low, high, mean, np.where(usable, spread, 1.0))

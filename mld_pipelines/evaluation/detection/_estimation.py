@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mld_pipelines.evaluation.detection._population import DetectionPopulation
     from mld_pipelines.evaluation.detection._units import DetectionUnits
 
-__all__ = ["DetectionEstimation", "estimate_detections"]
+__all__ = ["DetectionEstimation", "banked_frames", "estimate_detections"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,7 +62,7 @@ def estimate_detections(
         decision_dataset: Its name.
         policy: Bounds and seed.
     """
-    banked = _banked(population, decision_dataset)
+    banked = banked_frames(population, decision_dataset)
     keys = content_keys(population.frame, banked=pl.Series(banked))
     is_reference = reference[units.frames.kept.frame_index]
     in_reference = reference[population.truths.frame_index[units.objects]]
@@ -108,7 +108,7 @@ def _split(population: DetectionPopulation, chosen: npt.NDArray[np.bool_], units
     )
 
 
-def _banked(population: DetectionPopulation, decision_dataset: str) -> npt.NDArray[np.bool_]:
+def banked_frames(population: DetectionPopulation, decision_dataset: str) -> npt.NDArray[np.bool_]:
     """Return which frames are neighbours: the training data; without them the reference is its own bank."""
     datasets = population.frame["dataset_type"]
     training = datasets.str.to_lowercase() == TRAIN

@@ -25,13 +25,14 @@ from mld_pipelines.evaluation._outcome import PopulationOutcome
 from mld_pipelines.evaluation.detection._estimation import estimate_detections
 from mld_pipelines.evaluation.detection._issues import detection_code_rows, detection_issue_rows
 from mld_pipelines.evaluation.detection._metrics import RecordedBoxes, detection_metric_rows
+from mld_pipelines.evaluation.detection._stress import DetectionPool, verify_detection_windows
 from mld_pipelines.evaluation.detection._units import detection_units, unit_rows
 from mld_pipelines.evaluation.detection._verdicts import judge_boxes
 from mld_pipelines.records import split_model_key
 from mld_pipelines.windows import Baseline, fit_detection_baseline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     import numpy.typing as npt
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from mld_pipelines.evaluation._coding import Coding
     from mld_pipelines.evaluation._datasets import Decision
     from mld_pipelines.evaluation._plan import EvaluationPlan
+    from mld_pipelines.evaluation._stress import Verification
     from mld_pipelines.evaluation._verdicts import CodeVerdicts
     from mld_pipelines.evaluation.detection._estimation import DetectionEstimation
     from mld_pipelines.evaluation.detection._population import DetectionPopulation
@@ -72,7 +74,11 @@ class _Codings:
 
 
 def evaluate_detections(
-    population: DetectionPopulation, plan: EvaluationPlan, *, candidates: Iterable[Codebook] = ()
+    population: DetectionPopulation,
+    plan: EvaluationPlan,
+    *,
+    candidates: Iterable[Codebook] = (),
+    copies: Callable[[str, str], pl.LazyFrame] | None = None,
 ) -> PopulationOutcome:
     """Evaluate one epoch of a 3D detector (docs/method.md#detection).
 
@@ -80,6 +86,7 @@ def evaluate_detections(
         population: Its frames in key order.
         plan: Policy, seed and barred datasets.
         candidates: Codebooks of earlier results that may be reused.
+        copies: Told fingerprint and decision dataset, returns their stressed copies (rows of `traces/stress`).
     """
     frame, policy = population.frame, plan.policy
     counts = dict(frame.group_by("dataset_type").len().sort("dataset_type").iter_rows())
@@ -92,6 +99,16 @@ def evaluate_detections(
     estimation = estimate_detections(
         population, units, codings.predictions, reference, decision_dataset=decision.dataset, policy=policy
     )
+    pool = DetectionPool(
+        population=population,
+        units=units,
+        coding=codings.predictions,
+        estimation=estimation,
+        reference=reference,
+        decision_dataset=decision.dataset,
+    )
+    stressed = copies(fingerprint, decision.dataset) if copies else None
+    verified = verify_detection_windows(stressed, pool, seed=policy.seed)
     facts = unit_rows(population, units)
     verdicts = _judge(scope, facts, units, codings)
     rows = _scored(facts, units, codings, estimation, verdicts)
@@ -115,9 +132,15 @@ def evaluate_detections(
             class_names=names,
         ),
         artifact_values=_artifact_values(
-            scope, codings, estimation, _baseline(scope, rows, codings, verdicts, estimation.fit.misses)
+            scope, codings, estimation, _baseline(scope, rows, codings, verdicts, estimation.fit.misses), verified
         ),
-        warnings=(*population.warnings, *itertools.chain(*said), *coded, *estimation.fit.estimator.badges),
+        warnings=(
+            *population.warnings,
+            *itertools.chain(*said),
+            *coded,
+            *estimation.fit.estimator.badges,
+            *verified.warnings,
+        ),
     )
 
 
@@ -264,7 +287,7 @@ def _metrics(scope: _Scope, rows: pl.DataFrame, datasets: tuple[str, ...]) -> pl
 
 
 def _artifact_values(
-    scope: _Scope, codings: _Codings, estimation: DetectionEstimation, baseline: str
+    scope: _Scope, codings: _Codings, estimation: DetectionEstimation, baseline: str, verified: Verification
 ) -> tuple[dict[str, Any], ...]:
     fit, boxes = estimation.fit, scope.population.boxes
     diagnostics = json.dumps(fit.diagnostics, sort_keys=True)
@@ -279,6 +302,7 @@ def _artifact_values(
     rows: list[dict[str, Any]] = [
         {"kind": "estimator", "artifact": estimator, "parameters": diagnostics, "metrics": diagnostics} | of_estimator,
         {"kind": "window", "artifact": window, "parameters": baseline, "metrics": None} | of_estimator,
+        *(values | of_estimator for values in verified.artifact_values),
     ]
     for kind, coding in (("codebook", codings.predictions), ("object_codebook", codings.objects)):
         if coding.codebook is not None:

@@ -1,0 +1,185 @@
+"""Fitting what a stress pass teaches about windows of a detector, and verifying it on families it has not seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mld_pipelines.diagnosis._threads import one_thread
+from mld_pipelines.diagnosis.detection._frame_tallies import FrameTallies
+from mld_pipelines.diagnosis.detection._rates import window_rates
+from mld_pipelines.diagnosis.detection._shift_map import (
+    MONOTONE_SHIFT_COLUMNS,
+    DetectionShiftMap,
+    RateMap,
+    shift_columns,
+)
+from mld_pipelines.diagnosis.detection._window import WIDTH_FACTOR
+from mld_pipelines.diagnosis.stress._fit import COVERED, choose_blend
+from mld_pipelines.diagnosis.stress._map import BLENDS, FamilyError, blend
+from mld_pipelines.diagnosis.stress._ridge import fit_ridge
+from mld_pipelines.diagnosis.stress._windows import CLEAN, N_CLEAN, PER_SET, SHARES
+from mld_pipelines.exceptions import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from mld_pipelines.diagnosis.detection._rates import RateEstimate
+    from mld_pipelines.diagnosis.detection._window import DetectionWindowReference
+    from mld_pipelines.diagnosis.stress._ridge import WindowRidge
+
+__all__ = ["fit_detection_shift"]
+
+#: Frames of a window: a drive's minute to an hour of single shots.
+SIZES = (50, 100, 300)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Table:
+    """Windows as numbers, for one rate; windows in which it is undefined are left out."""
+
+    families: NDArray[np.str_]
+    columns: NDArray[np.float64]
+    truths: NDArray[np.float64]
+    defaults: NDArray[np.float64]
+    estimates: tuple[RateEstimate, ...]
+
+
+def fit_detection_shift(
+    reference: DetectionWindowReference,
+    clean: FrameTallies,
+    copies: FrameTallies,
+    *,
+    set_index: NDArray[np.int64],
+    families: Sequence[str],
+    stress_version: str,
+    seed: int = 0,
+) -> DetectionShiftMap:
+    """Learn how precision and recall of a window err from corrupted frames; verify by leaving out a family at a time.
+
+    The result depends on the order of the frames, which the caller fixes by their content.
+
+    Args:
+        reference: The result's window reference.
+        clean: Reference frames with cross-fitted probabilities.
+        copies: Corrupted copies of reference frames.
+        set_index: (F,) set (kind and severity) of each copy.
+        families: Family of each set, of two or more kinds.
+        stress_version: Identifies the stress pass.
+        seed: Seed of the windows.
+
+    Raises:
+        InvalidInputError: There are too few families, or nothing to learn from.
+    """
+    if len(set(families)) < 2 or CLEAN in families:
+        raise InvalidInputError(
+            f"the stressed copies are of the families {tuple(sorted(set(families)))}; no stress map was fitted. "
+            f"Verification leaves one family out, so run at least two, none of them called {CLEAN!r}."
+        )
+    pool = FrameTallies.concat([clean, copies])
+    places = np.concatenate([np.full(len(clean), -1), set_index])
+    windows = _draw(places, families, seed=seed)
+    with one_thread():
+        false_positives, lost = (_fit(_tabulate(pool, windows, reference, which=which)) for which in (0, 1))
+    return DetectionShiftMap(
+        false_positives=false_positives,
+        lost=lost,
+        stress_version=stress_version,
+        n_sets=len(np.unique(set_index)),
+        threshold_ep=reference.threshold_ep,
+        threshold_miss=reference.threshold_miss,
+    )
+
+
+def _draw(places: NDArray[np.int64], families: Sequence[str], *, seed: int) -> list[tuple[str, NDArray[np.int64]]]:
+    """Family and frames of each window: of every set as for classifiers, mixed with clean frames, and clean ones."""
+    rng = np.random.default_rng(seed)
+    clean = np.flatnonzero(places < 0)
+    sets = [np.flatnonzero(places == index) for index in range(len(families))]
+    plan = [(family, rows) for family, rows in zip(families, sets, strict=True) if len(rows)] * PER_SET
+    windows = []
+    for family, rows in [*plan, *[(CLEAN, clean)] * N_CLEAN]:
+        size, share = int(rng.choice(SIZES)), float(rng.choice(SHARES))
+        first = size if family == CLEAN else round(size * share)
+        drawn = [rows[rng.integers(0, len(rows), first)], clean[rng.integers(0, len(clean), size - first)]]
+        windows.append((family, np.concatenate(drawn)))
+    return windows
+
+
+def _tabulate(
+    pool: FrameTallies,
+    windows: list[tuple[str, NDArray[np.int64]]],
+    reference: DetectionWindowReference,
+    *,
+    which: int,
+) -> _Table:
+    rows = []
+    for family, frames in windows:
+        state = pool.state(frames)
+        rates = window_rates(state, reference)
+        estimate, truth = (rates.false_positives, rates.lost)[which], pool.rates(frames)[which]
+        if estimate is not None and np.isfinite(truth):
+            rows.append((family, shift_columns(rates, state, reference)[which], truth, estimate))
+    if not any(family == CLEAN for family, *_ in rows) or len({family for family, *_ in rows}) < 3:
+        raise InvalidInputError(
+            "too few windows of stressed frames hold boxes and objects; no stress map was fitted. Label more frames."
+        )
+    names, columns, truths, estimates = zip(*rows, strict=True)
+    return _Table(
+        np.array(names), np.stack(columns), np.array(truths), np.array([one.rate for one in estimates]), estimates
+    )
+
+
+def _fit(table: _Table) -> RateMap:
+    held_out = _leave_out(table)
+    errors = _family_errors(table, held_out)
+    weight = choose_blend(errors)
+    residuals = _residuals(table, held_out, weight)
+    judged = np.isfinite(residuals)
+    factor = max(WIDTH_FACTOR, float(np.quantile(residuals[judged], COVERED)))
+    covered = {family: float((residuals[judged & (table.families == family)] <= factor).mean()) for family in errors}
+    return RateMap(
+        ridge=_ridge(table, np.ones(len(table.truths), np.bool_)),
+        blend_weight=weight,
+        width_factor=factor,
+        family_errors={family: replace(error, covered=covered[family]) for family, error in errors.items()},
+    )
+
+
+def _ridge(table: _Table, rows: NDArray[np.bool_]) -> WindowRidge:
+    return fit_ridge(table.columns[rows], table.truths[rows], n_monotone=MONOTONE_SHIFT_COLUMNS)
+
+
+def _leave_out(table: _Table) -> NDArray[np.float64]:
+    """Log-odds of each window under a map that has not seen its family; NaN for the clean windows that were seen."""
+    log_odds = np.full(len(table.families), np.nan)
+    half = np.zeros(len(log_odds), dtype=np.bool_)
+    half[np.flatnonzero(table.families == CLEAN)[::2]] = True
+    parts = [table.families == family for family in sorted(set(table.families.tolist()) - {CLEAN})]
+    for own in [*parts, half]:
+        log_odds[own] = _ridge(table, ~own).log_odds(table.columns[own])
+    return log_odds
+
+
+def _family_errors(table: _Table, log_odds: NDArray[np.float64]) -> dict[str, FamilyError]:
+    """Mean absolute errors per family left out, sorted by name."""
+    errors = {}
+    for family in sorted(set(table.families.tolist())):
+        rows = np.isfinite(log_odds) & (table.families == family)
+        default, half, full = (
+            float(np.abs(blend(table.defaults[rows], log_odds[rows], weight) - table.truths[rows]).mean())
+            for weight in BLENDS
+        )
+        errors[family] = FamilyError(default, half, full, int(rows.sum()))
+    return errors
+
+
+def _residuals(table: _Table, log_odds: NDArray[np.float64], weight: float) -> NDArray[np.float64]:
+    """|p − rate|/s of every window whose family was left out; NaN elsewhere."""
+    rate = blend(table.defaults, np.where(np.isfinite(log_odds), log_odds, 0.0), weight)
+    scale = np.array([one.scale(value) for one, value in zip(table.estimates, rate.tolist(), strict=True)])
+    return np.where(np.isfinite(log_odds), np.abs(rate - table.truths) / scale, np.nan)
