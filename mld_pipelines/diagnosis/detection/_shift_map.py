@@ -1,7 +1,7 @@
 """What a stress pass taught about windows of a detector: how both rates err under shift, and the width it takes.
 
 The default rates of a window are blended, in logits, with those of a map that was fitted on windows of corrupted
-frames, as for classifiers (docs/method.md#stress). Its columns are sums that every window has: nothing more is recorded.
+frames, as for classifiers (docs/method.md#stress). Its columns are made of sums that every window has.
 """
 
 from __future__ import annotations

@@ -61,8 +61,8 @@ class WindowRidge:
         lacking = np.flatnonzero(used & np.isnan(columns).any(axis=0))
         if len(lacking):
             raise InvalidInputError(
-                f"the window lacks {', '.join(names[column] for column in lacking.tolist())}, which the stress map of this "
-                "result uses; nothing was estimated. Pass codes and features of the same result."
+                f"the window lacks {', '.join(names[column] for column in lacking.tolist())}, which the stress map of "
+                "this result uses; nothing was estimated. Pass codes and features of the same result."
             )
         standardised = (np.clip(columns, self.low, self.high) - self.mean) / self.scale
         total: NDArray[np.float64] = np.where(used, standardised, 0.0) @ self.weights + self.intercept
