@@ -86,10 +86,28 @@ class Corruptor:
         Raises:
             InvalidInputError: An input is not what the family takes, e.g. an image outside [0, 1].
         """
-        family = self.families[stress_set.family]
         return self._batch(
-            [self._copy(one, input_id, family, stress_set) for one, input_id in zip(inputs, input_ids, strict=True)]
+            [self.copy(one, input_id, stress_set) for one, input_id in zip(inputs, input_ids, strict=True)]
         )
+
+    def copy(self, raw: Any, input_id: str, stress_set: StressSet) -> Any:
+        """Return the copy of one input, before batches are made and preprocessed.
+
+        Raises:
+            InvalidInputError: The input is not what the family takes.
+        """
+        family = self.families[stress_set.family]
+        given = input_array(raw)
+        is_byte = given.dtype == np.uint8 and family.modality not in {"tabular", "points"}
+        value = given.astype(np.float32) / _BYTE if is_byte else given
+        if self.normalize is not None:
+            value = _denormalised(value, self.normalize)
+        copy = family.corrupt(
+            value, kind=stress_set.kind, severity=stress_set.severity, seed=self.seed, input_id=input_id
+        )
+        if self.normalize is not None:
+            copy = _normalised(copy, self.normalize)
+        return _held_as(np.round(copy * _BYTE) if is_byte else copy, raw)
 
     def _batch(self, inputs: list[Any]) -> Any:
         try:
@@ -102,19 +120,6 @@ class Corruptor:
                 "takes one (registered datasets: LabeledDataset(collate=…))."
             ) from error
         return batch if self.preprocess is None else self.preprocess(batch)
-
-    def _copy(self, raw: Any, input_id: str, family: Family, stress_set: StressSet) -> Any:
-        given = input_array(raw)
-        is_byte = given.dtype == np.uint8 and family.modality not in {"tabular", "points"}
-        value = given.astype(np.float32) / _BYTE if is_byte else given
-        if self.normalize is not None:
-            value = _denormalised(value, self.normalize)
-        copy = family.corrupt(
-            value, kind=stress_set.kind, severity=stress_set.severity, seed=self.seed, input_id=input_id
-        )
-        if self.normalize is not None:
-            copy = _normalised(copy, self.normalize)
-        return _held_as(np.round(copy * _BYTE) if is_byte else copy, raw)
 
 
 def input_array(raw: Any) -> NDArray[Any]:

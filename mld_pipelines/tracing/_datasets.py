@@ -63,8 +63,8 @@ def open_dataset(factory: str, params: Mapping[str, Any] | None = None) -> Datas
     made = resolve(factory)(**(params or {}))
     if getattr(made, "task", _TASK) != _TASK:
         raise ConfigurationError(
-            f"dataset factory {factory!r} gives frames for the task {made.task!r}, and this step is for classifiers in "
-            "this version. Nothing was recorded."
+            f"dataset factory {factory!r} gives frames for the task {made.task!r}, and the model is a classifier. "
+            "Nothing was recorded."
         )
     if not isinstance(made, LabeledDataset):
         made = LabeledDataset(made, getattr(made, "preprocess", None))

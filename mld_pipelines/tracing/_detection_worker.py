@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,7 +47,7 @@ from mld_pipelines.records import Truths3D
 from mld_pipelines.tracing._frames import open_frames
 from mld_pipelines.tracing._raw_frames import pack_frames, unpack_frames
 from mld_pipelines.tracing._seeds import seeded
-from mld_pipelines.tracing._worker import built_model, moved, one_thread
+from mld_pipelines.tracing._worker import built_model, check_weights, moved, one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
 __all__ = ["DetectionForwardWorker", "DetectionRowsWorker"]
 
 _TRUTHS = ("offsets", "boxes", "labels", "velocities", "points")
-_TRUTH, _YAWS = "truth/", "given_yaws"
+_TRUTH, _YAWS, _SECONDS = "truth/", "given_yaws", "seconds"
 
 _log = logging.getLogger("mld_pipelines.tracing")
 
@@ -77,9 +78,10 @@ class DetectionForwardWorker:
         dataset_params: Keyword arguments of the factory.
         seed: Seeds the factories, and with the first item of a batch every batch.
         device: Device to move the model to; None leaves it where the factory put it.
+        expected: Fingerprint that the weights must have; None takes any.
 
     Raises:
-        ConfigurationError: A factory returned something else.
+        ConfigurationError: A factory returned something else, or the weights are not the expected ones.
         UnrecognisedModelError: No family of detectors accepts the model.
         InvalidInputError: The model does not say its range.
     """
@@ -93,8 +95,12 @@ class DetectionForwardWorker:
         dataset_params: Mapping[str, Any],
         seed: int,
         device: str | None = None,
+        expected: str | None = None,
     ) -> None:
         self._model = built_model(model_factory, model_params, seed=seed, device=device)
+        weights = fingerprint(self._model)
+        if expected is not None:
+            check_weights(weights, expected)
         with seeded(seed):
             self._dataset = open_frames(dataset_factory, dataset_params)
         self._seed = seed
@@ -107,7 +113,7 @@ class DetectionForwardWorker:
             remedy="Let the data set count as the model does; folders take ?classes=First,Second in the model's order.",
         )
         self._facts = {
-            "fingerprint": fingerprint(self._model),
+            "fingerprint": weights,
             "architecture": type(unwrap(self._model)).__name__,
             "settings": settings_json(self._settings),
             "decoder": json.dumps({"target": spec.target, "params": dict(spec.params)}),
@@ -115,7 +121,7 @@ class DetectionForwardWorker:
         }
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-        """Return raw outputs, truths and identities of the frames from `start` to `stop`.
+        """Return raw outputs, truths and identities of the frames from `start` to `stop`, and the seconds they took.
 
         Args:
             batch: `start` and `stop`.
@@ -124,6 +130,7 @@ class DetectionForwardWorker:
             InvalidInputError: A frame or its target is malformed.
         """
         start, stop = int(batch["start"]), int(batch["stop"])
+        began = time.perf_counter()
         with seeded(self._seed, start), one_thread():
             frames = self._dataset.read(start, stop)
             check_points(frames.inputs)
@@ -138,6 +145,7 @@ class DetectionForwardWorker:
             columns["metadata"] = np.array([row or "{}" for row in rows])
             columns |= pack_frames([self._raw(inputs) for inputs in frames.inputs])
         columns["adapter"] = np.array([f"{self._adapter.family} {self._adapter.convention}"])  # some learn it by a call
+        columns[_SECONDS] = np.array([time.perf_counter() - began])
         return columns | {"captured_at": np.array([microseconds()], dtype=np.int64)}
 
     def _raw(self, inputs: Any) -> dict[str, NDArray[Any]]:
@@ -168,7 +176,8 @@ class DetectionRowsWorker:
         self._doubts = Doubts3D(lambda: self._adapter)
 
     def __call__(self, raw: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Return the rows of a batch as the bytes of a segment."""
+        """Return the rows of a batch as the bytes of a segment, and the seconds of both steps."""
+        began = time.perf_counter()
         ids = raw["input_ids"].tolist()
         settings = _settings(_text(raw, "settings"))
         frames = [recorded(frame, settings) for frame in self._decoded(raw, len(ids))]
@@ -192,7 +201,8 @@ class DetectionRowsWorker:
         ((_, columns),) = DetectionTraceEncoder(self._identity)([call])
         segment = encode(Segment("landing/traces", "", 0, 0, len(ids), False, columns))
         packed = {"segment": np.frombuffer(segment, np.uint8), "fingerprint": np.array([call.fingerprint])}
-        return packed | self._described(columns, raw)
+        packed |= self._described(columns, raw)
+        return packed | {_SECONDS: np.append(raw[_SECONDS], time.perf_counter() - began)}
 
     def _warn(self, truths: NDArray[np.float64], raw: Mapping[str, NDArray[Any]], frames: Sequence[Frame3D]) -> None:
         """Tell what looks wrong and breaks no rule, each once per worker."""

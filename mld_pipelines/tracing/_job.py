@@ -15,10 +15,12 @@ from mld_pipelines.tracing._datasets import look_into
 from mld_pipelines.tracing._seeds import seeded
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mld_pipelines.compute import PoolPolicy
     from mld_pipelines.tracing._registry import Registration
 
-__all__ = ["TraceJob"]
+__all__ = ["TraceJob", "detector_stages"]
 
 _WORKER = "mld_pipelines.tracing._worker:ClassificationTraceWorker"
 _FORWARD = "mld_pipelines.tracing._detection_worker:DetectionForwardWorker"
@@ -92,12 +94,7 @@ class TraceJob:
             "dataset_type": self.dataset_type,
             "n_epoch": self.n_epoch,
         }
-        forward = WorkerSpec(_FORWARD, self._built(policy))
-        size = policy.size if policy.post_size is None else policy.post_size
-        return (
-            StageSpec("forward", forward, size=policy.size, num_cpus=policy.num_cpus, num_gpus=policy.num_gpus),
-            StageSpec("rows", WorkerSpec(_ROWS, rows), size=size, num_cpus=policy.post_cpus),
-        )
+        return detector_stages(policy, forward=self._built(policy), rows=rows)
 
     def _built(self, policy: PoolPolicy) -> dict[str, Any]:
         """Return what a worker builds model and dataset from."""
@@ -127,3 +124,21 @@ class TraceJob:
     def ranges(self, items: int) -> list[tuple[int, int]]:
         """Return (start, stop) of every batch."""
         return [(start, min(start + self.batch_size, items)) for start in range(0, items, self.batch_size)]
+
+
+def detector_stages(
+    policy: PoolPolicy, *, forward: Mapping[str, Any], rows: Mapping[str, Any]
+) -> tuple[StageSpec, StageSpec]:
+    """Return the steps in which a detector is run: with the model, and behind it.
+
+    Args:
+        policy: How to run.
+        forward: Parameters of a `DetectionForwardWorker`.
+        rows: Parameters of a `DetectionRowsWorker`.
+    """
+    size = policy.size if policy.post_size is None else policy.post_size
+    model = WorkerSpec(_FORWARD, forward)
+    return (
+        StageSpec("forward", model, size=policy.size, num_cpus=policy.num_cpus, num_gpus=policy.num_gpus),
+        StageSpec("rows", WorkerSpec(_ROWS, rows), size=size, num_cpus=policy.post_cpus),
+    )

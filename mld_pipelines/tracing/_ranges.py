@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from mld_pipelines.compute import BatchResult
+    from mld_pipelines.compute import BatchResult, WorkerPool
 
 __all__ = ["Part", "RangeWork"]
 
@@ -61,12 +61,16 @@ class RangeWork:
 
     Args:
         ranges: (start, stop) of every batch of the dataset.
-        first: First batch to run; those before are known.
-        max_attempts: Times a batch of one item may fail before it is given up.
+        numbers: Batches to run, in this order.
+        max_attempts: Times a batch of one item, or one that is not split, may fail before it is given up.
+        splits: Whether the items of a batch that failed are run alone.
     """
 
-    def __init__(self, ranges: Sequence[tuple[int, int]], *, first: int, max_attempts: int) -> None:
-        self._fresh = deque((seq, *ranges[seq]) for seq in range(first, len(ranges)))
+    def __init__(
+        self, ranges: Sequence[tuple[int, int]], *, numbers: Iterable[int], max_attempts: int, splits: bool = True
+    ) -> None:
+        self._fresh = deque((seq, *ranges[seq]) for seq in numbers)
+        self._splits_at_all = splits
         self._alone: deque[_Entry] = deque()
         self._entries: list[_Entry] = []
         self._limits: dict[tuple[int, int], int] = {}
@@ -78,6 +82,13 @@ class RangeWork:
     def is_left(self) -> bool:
         """Whether there is something to run."""
         return bool(self._fresh or self._alone)
+
+    def run(self, pool: WorkerPool) -> Iterator[tuple[int, list[Part]]]:
+        """Run everything; yield the number of a batch and its parts as they are complete."""
+        while self.is_left:
+            for result in pool.map(self.batches(), attempts=self.attempts):
+                if (settled := self.settle(result)) is not None:
+                    yield settled
 
     def batches(self) -> Iterator[Mapping[str, int]]:
         """Yield what a worker gets, for one `map`; what fails at its end is left for the next."""
@@ -122,5 +133,5 @@ class RangeWork:
 
     def _next(self) -> _Entry:
         seq, start, stop = self._fresh.popleft()
-        may_split = stop - start > 1 and self._futile < _FUTILE_SPLITS
+        may_split = self._splits_at_all and stop - start > 1 and self._futile < _FUTILE_SPLITS
         return _Entry(seq, start, stop, 1 if may_split else self._max_attempts, may_split)

@@ -127,7 +127,7 @@ def trace_run(
 def _run_batches(job: TraceJob, policy: PoolPolicy, writer: RangeWriter, *, progress: Progress) -> tuple[str, int]:
     """Run the batches that are not committed yet; return the backend and the number of workers."""
     ranges, first = job.ranges(writer.items), writer.next_seq
-    work = RangeWork(ranges, first=first, max_attempts=policy.max_attempts)
+    work = RangeWork(ranges, numbers=range(first, len(ranges)), max_attempts=policy.max_attempts)
     if not work.is_left:
         return "none", 0
     with (
@@ -135,11 +135,9 @@ def _run_batches(job: TraceJob, policy: PoolPolicy, writer: RangeWriter, *, prog
         reporting(progress, total=len(ranges), done=first, title=f"trace {job.model.model_key}") as advance,
     ):
         backend, workers = pool.backend, pool.size
-        while work.is_left:
-            for result in pool.map(work.batches(), attempts=work.attempts):
-                if (settled := work.settle(result)) is not None:
-                    writer.take_parts(*settled)
-                    advance()
+        for seq, parts in work.run(pool):
+            writer.take_parts(seq, parts)
+            advance()
     writer.flush()
     return backend, workers
 

@@ -11,13 +11,23 @@ import polars as pl
 from mld_pipelines.evaluation import choose_decision_dataset
 from mld_pipelines.exceptions import InvalidInputError, NotFoundError
 from mld_pipelines.tables import LANDING_RECEIPTS, LANDING_TRACES
+from mld_pipelines.tracing._frames import FRAMES_TASK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mld_pipelines.lake import Lake
 
-__all__ = ["TraceSource", "find_source", "find_trace", "is_stress_due", "stressed_already", "traced_inputs"]
+__all__ = [
+    "TraceSource",
+    "find_source",
+    "find_trace",
+    "how_to_stress",
+    "is_stress_due",
+    "stressed_already",
+    "traced_inputs",
+    "traced_task",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +36,7 @@ class TraceSource:
 
     Attributes:
         model_key: Model.
+        task: Task of the model.
         model: Name of the registered model.
         dataset: Name of the registered dataset.
         dataset_type: Name of the dataset in the traces.
@@ -38,6 +49,7 @@ class TraceSource:
     """
 
     model_key: str
+    task: str
     model: str
     dataset: str
     dataset_type: str
@@ -54,8 +66,7 @@ def find_trace(lake: Lake, model_key: str) -> dict[str, Any]:
 
     Raises:
         NotFoundError: The model was not traced.
-        InvalidInputError: Only training data was traced so far, weights changed during the trace, or the model is no
-            classifier.
+        InvalidInputError: Only training data was traced so far, or weights changed during the trace.
     """
     receipts = _finished(lake, model_key, "trace")
     if receipts.is_empty():
@@ -71,14 +82,7 @@ def find_trace(lake: Lake, model_key: str) -> dict[str, Any]:
             f"only training data of {model_key} was traced so far; nothing was run. A stress pass needs the dataset "
             "that decides: trace a validation or test set."
         )
-    trace = dict(newest.row(by_predicate=pl.col("dataset_type") == decision.dataset, named=True))
-    tasks = lake.scan(LANDING_TRACES, stream_id=trace["stream_id"]).select("task").head(1).collect()["task"].to_list()
-    if tasks and tasks[0] != "classification":
-        raise InvalidInputError(
-            f"{model_key} was traced for the task {tasks[0]!r}; stress passes are for classifiers in this version. "
-            "Nothing was run."
-        )
-    return trace
+    return dict(newest.row(by_predicate=pl.col("dataset_type") == decision.dataset, named=True))
 
 
 def find_source(lake: Lake, model_key: str) -> TraceSource:
@@ -89,13 +93,37 @@ def find_source(lake: Lake, model_key: str) -> TraceSource:
         InvalidInputError: Only training data was traced so far, or weights changed during the trace.
     """
     receipt = find_trace(lake, model_key)
+    task = traced_task(lake, receipt)
     if receipt["source"] is None:
+        how = how_to_stress(task)
         raise NotFoundError(
             f"dataset {receipt['dataset_type']!r} of {model_key} was traced by a tracer, so the platform has not its "
-            "inputs. Call tracer.stress(…) where they are, or register model and dataset and run mld trace run."
+            f"inputs. {how[0].upper()}{how[1:]}."
+        )
+    if task is None:
+        raise NotFoundError(
+            f"the rows of the newest trace of {model_key} are gone (stream {receipt['stream_id']}); nothing was run. "
+            "Trace it again."
         )
     taken = ("model_key", "dataset_type", "n_epoch", "fingerprint", "stream_id", "last_seq")
-    return TraceSource(**{name: receipt[name] for name in taken}, **json.loads(receipt["source"]))
+    return TraceSource(task=task, **{name: receipt[name] for name in taken}, **json.loads(receipt["source"]))
+
+
+def traced_task(lake: Lake, trace: Mapping[str, Any]) -> str | None:
+    """Return the task of a traced model; None if the rows of the trace are gone.
+
+    Args:
+        lake: Where the rows are.
+        trace: Receipt of the trace.
+    """
+    rows = lake.scan(LANDING_TRACES, stream_id=trace["stream_id"]).select("task").head(1).collect()
+    return None if rows.is_empty() else str(rows["task"][0])
+
+
+def how_to_stress(task: str | None) -> str:
+    """Return what to do about a dataset that a tracer has traced; tracers of detectors make no copies."""
+    registered = "register model and dataset and run mld trace run"
+    return registered if task == FRAMES_TASK else f"call tracer.stress(…) where they are, or {registered}"
 
 
 def traced_inputs(lake: Lake, source: TraceSource) -> pl.DataFrame:

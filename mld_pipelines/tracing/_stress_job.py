@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mld_pipelines.compute import WorkerSpec
+from mld_pipelines.compute import StageSpec, WorkerSpec
 from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.stress import choose_inputs, plan_stress
+from mld_pipelines.tracing._clouds import cloud_of
 from mld_pipelines.tracing._datasets import open_dataset
 from mld_pipelines.tracing._families import REFERENCE_ROWS, FamilySource, guess_families
+from mld_pipelines.tracing._frames import FRAMES_TASK, open_frames
+from mld_pipelines.tracing._job import detector_stages
 from mld_pipelines.tracing._registry import find_registration
 from mld_pipelines.tracing._seeds import seeded
 from mld_pipelines.tracing._source import find_source, traced_inputs
@@ -21,14 +24,16 @@ if TYPE_CHECKING:
 
     from mld_pipelines.compute import PoolPolicy
     from mld_pipelines.lake import Lake
-    from mld_pipelines.stress import StressPlan
+    from mld_pipelines.stress import StressPlan, StressSet
     from mld_pipelines.tracing._datasets import DatasetReader
+    from mld_pipelines.tracing._frames import FrameReader
     from mld_pipelines.tracing._registry import Registration
     from mld_pipelines.tracing._source import TraceSource
 
 __all__ = ["StressJob", "StressOptions", "prepare_stress"]
 
 _WORKER = "mld_pipelines.tracing._stress_worker:ClassificationStressWorker"
+_FRAMES = "mld_pipelines.tracing._stressed_frames:StressedFrames"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +44,8 @@ class StressOptions:
         severities: Ascending selection of 1 to 5.
         max_inputs: Most inputs to use.
         seed: Seed of the choice and of every corruption.
-        batch_size: Copies per forward pass; also the unit of retry and quarantine.
+        batch_size: Copies per call of a worker (a classifier's forward pass takes them together, a detector's one by
+            one); for classifiers also the unit of retry and quarantine.
 
     Raises:
         InvalidInputError: The batch size is below 1.
@@ -67,7 +73,7 @@ class StressJob:
         families: What corrupts.
         plan: Sets and chosen inputs.
         indices: Places of the chosen inputs in the dataset, ascending.
-        batch_size: Copies per forward pass.
+        batch_size: Copies per call of a worker.
     """
 
     model: Registration
@@ -80,19 +86,42 @@ class StressJob:
 
     @property
     def batches_per_set(self) -> int:
-        """Forward passes of one set."""
+        """Calls of a worker for one set."""
         return -(-len(self.plan.input_ids) // self.batch_size)
 
     @property
     def batches(self) -> int:
-        """Forward passes of the whole pass."""
+        """Calls of a worker for the whole pass."""
         return len(self.plan.sets) * self.batches_per_set
 
-    def batch(self, number: int) -> dict[str, int]:
-        """Return what a worker is told about a batch."""
-        index, part = divmod(number, self.batches_per_set)
-        start = part * self.batch_size
-        return {"set": index, "start": start, "stop": min(start + self.batch_size, len(self.plan.input_ids))}
+    @property
+    def ranges(self) -> list[tuple[int, int]]:
+        """(start, stop) of every batch, in copies counted set by set; none lies in two sets."""
+        n, size = len(self.plan.input_ids), self.batch_size
+        firsts = range(0, len(self.plan.sets) * n, n)
+        return [(first + start, first + min(start + size, n)) for first in firsts for start in range(0, n, size)]
+
+    def stress_set(self, number: int) -> StressSet:
+        """Return the set that a batch belongs to."""
+        return self.plan.sets[number // self.batches_per_set]
+
+    def originals(self, number: int) -> tuple[str, ...]:
+        """Return the inputs that a batch holds copies of."""
+        start = number % self.batches_per_set * self.batch_size
+        return self.plan.input_ids[start : start + self.batch_size]
+
+    def facts(self, number: int) -> dict[str, Any]:
+        """Return what the rows of a batch say about where their copies come from."""
+        one = self.stress_set(number)
+        return {
+            "source_dataset": self.source.dataset_type,
+            "n_epoch": self.source.n_epoch,
+            "family": one.family,
+            "kind": one.kind,
+            "severity": one.severity,
+            "seed": self.plan.seed,
+            "family_version": self.plan.family(one).version,
+        }
 
     @property
     def stream_id(self) -> str:
@@ -111,27 +140,30 @@ class StressJob:
         ]
         return "stress-" + hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
-    def worker(self, policy: PoolPolicy) -> WorkerSpec:
-        """Return the name of the worker and its parameters."""
-        return WorkerSpec(
-            _WORKER,
-            {
-                "model_name": self.model.model_name,
-                "version_name": self.model.version_name,
-                "model_factory": self.model.factory,
-                "model_params": dict(self.model.params),
-                "dataset_factory": self.dataset.factory,
-                "dataset_params": dict(self.dataset.params),
-                "seed": self.source.seed,
-                "device": "cuda" if policy.num_gpus else None,
-                "families": self.families.to_params(),
-                "sets": [[one.family, one.kind, one.severity] for one in self.plan.sets],
-                "stress_seed": self.plan.seed,
-                "indices": list(self.indices),
-                "chosen_ids": list(self.plan.input_ids),
-                "expected": self.source.fingerprint,
-            },
-        )
+    def stages(self, policy: PoolPolicy) -> tuple[StageSpec, ...]:
+        """Return the workers of the pass: of one kind for classifiers, in two steps for detectors, as in a trace."""
+        names = {"model_name": self.model.model_name, "version_name": self.model.version_name}
+        dataset = {"dataset_factory": self.dataset.factory, "dataset_params": dict(self.dataset.params)}
+        copies = {
+            "families": self.families.to_params(),
+            "sets": [[one.family, one.kind, one.severity] for one in self.plan.sets],
+            "stress_seed": self.plan.seed,
+            "indices": list(self.indices),
+            "chosen_ids": list(self.plan.input_ids),
+        }
+        built = {
+            "model_factory": self.model.factory,
+            "model_params": dict(self.model.params),
+            "seed": self.source.seed,
+            "device": "cuda" if policy.num_gpus else None,
+            "expected": self.source.fingerprint,
+        }
+        if self.source.task == FRAMES_TASK:
+            stressed = {"dataset_factory": _FRAMES, "dataset_params": dataset | copies}
+            rows = names | {"dataset_type": self.source.dataset_type, "n_epoch": self.source.n_epoch}
+            return detector_stages(policy, forward=built | stressed, rows=rows)
+        worker = WorkerSpec(_WORKER, names | built | dataset | copies)
+        return (StageSpec("copies", worker, policy.size, num_cpus=policy.num_cpus, num_gpus=policy.num_gpus),)
 
 
 def prepare_stress(lake: Lake, model_key: str, options: StressOptions) -> StressJob:
@@ -151,10 +183,15 @@ def prepare_stress(lake: Lake, model_key: str, options: StressOptions) -> Stress
         )
     dataset = find_registration(lake, source.dataset, kind="dataset")
     places: Mapping[str, int] = dict(traced_inputs(lake, source).iter_rows())
-    with seeded(source.seed):
-        reader = open_dataset(dataset.factory, dataset.params)
-    families = _families(model.families, reader, places, seed=options.seed)
-    _check_shapes(families, reader)
+    if source.task == FRAMES_TASK:
+        with seeded(source.seed):
+            frames = open_frames(dataset.factory, dataset.params)
+        families = _frame_families(model.families, frames, places)
+    else:
+        with seeded(source.seed):
+            reader = open_dataset(dataset.factory, dataset.params)
+        families = _families(model.families, reader, places, seed=options.seed)
+        _check_shapes(families, reader)
     plan = plan_stress(
         families.build(),
         input_ids=list(places),
@@ -190,3 +227,20 @@ def _check_shapes(families: FamilySource, reader: DatasetReader) -> None:
             f"the corruptions {', '.join(changing)} change the shapes of inputs, which the default way of making a "
             "batch cannot stack; nothing was run. Return LabeledDataset(items, collate=…) from the dataset factory."
         )
+
+
+def _frame_families(name: str | None, frames: FrameReader, places: Mapping[str, int]) -> FamilySource:
+    """Return what corrupts the point clouds of frames; described by the first that was traced."""
+    chosen = name or "points"
+    if chosen in {"image", "tabular"}:
+        raise InvalidInputError(
+            f"families {chosen!r} are not for frames, of which the points are corrupted; nothing was run. Register the "
+            "model with --families points, or with module:function that returns families of point clouds."
+        )
+    if max(places.values()) >= len(frames):
+        raise InvalidInputError(
+            f"the dataset has {len(frames)} frames, but {max(places.values()) + 1} were traced: it has changed. "
+            "Nothing was run; trace it again."
+        )
+    first = min(places.values())
+    return FamilySource.of(chosen, [cloud_of(frames.read(first, first + 1).inputs[0])])

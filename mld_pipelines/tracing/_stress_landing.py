@@ -7,22 +7,23 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mld_pipelines.capture import StressCall, StressEncoder, microseconds
+from mld_pipelines.capture import Identity, StressCall, StressEncoder, decode, microseconds
 from mld_pipelines.exceptions import WorkerPoolError
 from mld_pipelines.lake import Batch
+from mld_pipelines.records import split_model_key
 from mld_pipelines.tables import LANDING_RECEIPTS, LANDING_STRESS
 from mld_pipelines.tracing._landing import BatchWriter, deliver
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from mld_pipelines.capture import Columns
-    from mld_pipelines.compute import BatchResult
+    from mld_pipelines.tracing._ranges import Part
     from mld_pipelines.tracing._stress_job import StressJob
 
-__all__ = ["StressWriter", "complete_stress"]
+__all__ = ["FrameStressWriter", "StressWriter", "UnitStressWriter", "complete_stress"]
 
 _COMMIT_SECONDS = 5.0
 """Most work that a killed driver loses; a commit costs 10–30 ms, so 1 % of a pass at most."""
@@ -36,11 +37,9 @@ class StressWriter(BatchWriter):
 
     Attributes:
         job: Whose rows these are.
-        encoder: Makes rows of calls, as the tracer's does.
     """
 
     job: StressJob
-    encoder: StressEncoder
     _committed_at: float = field(default_factory=time.monotonic)
 
     @property
@@ -48,43 +47,64 @@ class StressWriter(BatchWriter):
         """Sets of which every batch was taken."""
         return self.next_seq // self.job.batches_per_set
 
+    @property
+    def lost_copies(self) -> dict[str, str]:
+        """Reasons of the copies given up, whose batch was not, by their names."""
+        return {self.content(seq, place): why for (seq, place), why in sorted(self.lost_items.items())}
+
+    def content(self, seq: int, position: int | None = None) -> str:
+        """See `BatchWriter.content`."""
+        one, originals = self.job.stress_set(seq), self.job.originals(seq)
+        if position is not None:
+            return f"the copy of {originals[position]!r} by {one.kind} at severity {one.severity}"
+        start = seq % self.job.batches_per_set * self.job.batch_size
+        return f"copies {start} to {start + len(originals) - 1} of {one.kind} at severity {one.severity}"
+
+    def take_parts(self, seq: int, parts: Sequence[Part]) -> None:
+        """See `BatchWriter.take_parts`."""
+        BatchWriter.take_parts(self, seq, parts)
+        if time.monotonic() - self._committed_at >= _COMMIT_SECONDS:
+            self.flush()
+            self._committed_at = time.monotonic()
+
+
+@dataclass(slots=True, kw_only=True)
+class UnitStressWriter(StressWriter):
+    """Writes what a classifier said of the copies; rows are made of calls here, as the tracer makes them."""
+
+    _encoder: StressEncoder | None = None
+
     def encode(self, seq: int, /, columns: Mapping[str, NDArray[Any]]) -> tuple[int, Columns]:
         """See `BatchWriter.encode`."""
-        plan, source = self.job.plan, self.job.source
-        one = plan.sets[self.job.batch(seq)["set"]]
         call = StressCall(
             scores=columns["scores"],
             feature=columns.get("feature"),
             labels=columns["labels"],
             input_ids=columns["input_ids"].tolist(),
             hashes=columns["hashes"].tolist(),
-            source_dataset=source.dataset_type,
-            n_epoch=source.n_epoch,
-            family=one.family,
-            kind=one.kind,
-            severity=one.severity,
-            seed=plan.seed,
-            family_version=plan.family(one).version,
             captured_at=int(columns["captured_at"][0]),
             fingerprint=str(columns["fingerprint"][0]),
             path=str(columns["path"][0]),
             feature_layer=str(columns["feature_layer"][0]) or None,
+            **self.job.facts(seq),
         )
-        ((_, encoded),) = self.encoder([call])
+        if self._encoder is None:
+            self._encoder = StressEncoder(Identity(*split_model_key(self.model_key)))
+        ((_, encoded),) = self._encoder([call])
         return len(call.labels), encoded
 
-    def content(self, seq: int, _position: int | None = None) -> str:
-        """See `BatchWriter.content`; copies are never run alone."""
-        batch = self.job.batch(seq)
-        one = self.job.plan.sets[batch["set"]]
-        return f"copies {batch['start']} to {batch['stop'] - 1} of {one.kind} at severity {one.severity}"
 
-    def take(self, seq: int, result: BatchResult) -> None:
-        """See `BatchWriter.take`."""
-        BatchWriter.take(self, seq, result)
-        if time.monotonic() - self._committed_at >= _COMMIT_SECONDS:
-            self.flush()
-            self._committed_at = time.monotonic()
+@dataclass(slots=True, kw_only=True)
+class FrameStressWriter(StressWriter):
+    """Writes what a detector found in the copies; the workers have made rows of it, as of a trace."""
+
+    def encode(self, seq: int, /, columns: Mapping[str, NDArray[Any]]) -> tuple[int, Columns]:
+        """See `BatchWriter.encode`."""
+        segment = decode(columns["segment"].tobytes())
+        known = {column.name for column in LANDING_STRESS.columns}
+        # what is really there is known of the original, and not stored again
+        found = {name: values for name, values in segment.columns.items() if name in known}
+        return segment.rows, found | self.job.facts(seq)
 
 
 def complete_stress(writer: StressWriter) -> dict[str, Any]:
@@ -128,6 +148,9 @@ def complete_stress(writer: StressWriter) -> dict[str, Any]:
 def _note(writer: StressWriter, missing: int) -> str | None:
     if not missing:
         return None
-    reasons = [f"{writer.content(seq)}: {reason}" for seq, reason in sorted(writer.failures.items())[:_NOTED_FAILURES]]
-    failed = f"{len(writer.failures)} of {writer.job.batches} batches quarantined, {missing} copies are missing"
-    return "; ".join([failed, *reasons])
+    lost = writer.lost_copies
+    reasons = [f"{writer.content(seq)}: {reason}" for seq, reason in sorted(writer.failures.items())]
+    reasons += [f"{copy}: {reason}" for copy, reason in lost.items()]
+    told = [f"{len(writer.failures)} of {writer.job.batches} batches quarantined"] * bool(writer.failures)
+    told += [f"{len(lost)} single copies quarantined"] * bool(lost)
+    return "; ".join([", ".join([*told, f"{missing} copies are missing"]), *reasons[:_NOTED_FAILURES]])

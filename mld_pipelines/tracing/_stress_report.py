@@ -51,6 +51,7 @@ class StressRunReport:
 
     Attributes:
         model_key: Model.
+        task: Task of the model.
         dataset_type: Dataset whose inputs were corrupted.
         n_epoch: Epoch of the traces.
         fingerprint: Weights.
@@ -70,9 +71,11 @@ class StressRunReport:
         workers: Number of workers.
         seconds: Wall time.
         failures: Reason by batch number.
+        lost_copies: Reason by copy, of the copies given up in this run whose batch was not.
     """
 
     model_key: str
+    task: str
     dataset_type: str
     n_epoch: int | None
     fingerprint: str
@@ -92,6 +95,7 @@ class StressRunReport:
     workers: int
     seconds: float
     failures: Mapping[int, str] = field(default_factory=dict)
+    lost_copies: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -112,4 +116,6 @@ class StressRunReport:
             text += f"; {self.known_sets} of {self.sets} sets were known"
         if self.quarantined_batches:
             text += f"; {self.quarantined_batches} batches quarantined"
+        if self.lost_copies:
+            text += f"; {len(self.lost_copies)} single copies quarantined"
         return text

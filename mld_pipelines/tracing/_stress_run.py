@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import logging
 import time
+from itertools import chain
 from typing import TYPE_CHECKING
 
-from mld_pipelines.capture import Identity, StressEncoder
-from mld_pipelines.compute import PoolPolicy, open_pool
+import numpy as np
+
+from mld_pipelines.compute import PoolPolicy, open_pipeline
 from mld_pipelines.exceptions import WorkerPoolError
-from mld_pipelines.records import split_model_key
 from mld_pipelines.tables import LANDING_STRESS
+from mld_pipelines.tracing._frames import FRAMES_TASK
 from mld_pipelines.tracing._progress import reporting
+from mld_pipelines.tracing._ranges import RangeWork
 from mld_pipelines.tracing._stress_job import StressOptions, prepare_stress
-from mld_pipelines.tracing._stress_landing import StressWriter, complete_stress
+from mld_pipelines.tracing._stress_landing import FrameStressWriter, UnitStressWriter, complete_stress
 from mld_pipelines.tracing._stress_report import StressCost, StressRunReport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-    from mld_pipelines.compute import BatchResult, WorkerPool
+    from numpy.typing import NDArray
+
+    from mld_pipelines.compute import Pipeline
     from mld_pipelines.lake import Lake, Provenance
     from mld_pipelines.tracing._progress import Progress
+    from mld_pipelines.tracing._ranges import Part
     from mld_pipelines.tracing._stress_job import StressJob
+    from mld_pipelines.tracing._stress_landing import StressWriter
 
 __all__ = ["stress_cost", "stress_run"]
 
@@ -50,8 +57,9 @@ def stress_run(
     """Run the stress pass of a registered model and complete it with a receipt.
 
     The inputs are those of the newest trace run of the decision dataset. Sets run in a fixed order and are committed in
-    it, so a repeated or interrupted pass goes on at the first missing (kind, severity). A batch that keeps failing
-    becomes a row of `ops/quarantine`; the pass completes, and report and receipt say so.
+    it, so a repeated or interrupted pass goes on at the first missing (kind, severity). A batch of a classifier that
+    keeps failing, and a copy that keeps breaking a detector, become a row of `ops/quarantine` each; the pass completes,
+    and report and receipt say so.
 
     Args:
         lake: Where registrations and traces are read and copies are written.
@@ -77,14 +85,14 @@ def stress_run(
     known, first = writer.done_sets, writer.next_seq
     cost, backend, workers, is_waiting = _NOTHING, "none", 0, False
     if first < job.batches:
-        with open_pool(job.worker(policy), policy, n_batches=job.batches - first) as opened:
-            backend, workers = opened.backend, opened.size
-            measured, cost = _measure(opened, job, first=first)
+        with open_pipeline(job.stages(policy), policy, n_batches=job.batches - first) as opened:
+            backend, workers = opened.backend, _workers(opened)
+            measured, cost = _measure(opened, job, policy, first=first)
             if on_cost is not None:
                 on_cost(cost)
             is_waiting = max_seconds is not None and cost.seconds > max_seconds
             if not is_waiting:
-                _run(opened, writer, measured, progress=progress)
+                _run(opened, writer, policy, measured, progress=progress)
     report = _report(
         writer, known=known, cost=cost, backend=backend, workers=workers, is_waiting=is_waiting, began=began
     )
@@ -114,8 +122,8 @@ def stress_cost(
     first = _writer(lake, job, None).next_seq
     if first >= job.batches:
         return _NOTHING
-    with open_pool(job.worker(policy), policy, n_batches=job.batches - first) as opened:
-        return _measure(opened, job, first=first)[1]
+    with open_pipeline(job.stages(policy), policy, n_batches=job.batches - first) as opened:
+        return _measure(opened, job, policy, first=first)[1]
 
 
 def _report(
@@ -126,6 +134,7 @@ def _report(
     receipt = None if is_waiting else complete_stress(writer)
     return StressRunReport(
         model_key=job.source.model_key,
+        task=job.source.task,
         dataset_type=job.source.dataset_type,
         n_epoch=job.source.n_epoch,
         fingerprint=job.source.fingerprint,
@@ -145,6 +154,7 @@ def _report(
         workers=workers,
         seconds=time.monotonic() - began,
         failures=dict(sorted(writer.failures.items())),
+        lost_copies=writer.lost_copies,
     )
 
 
@@ -152,7 +162,8 @@ def _writer(lake: Lake, job: StressJob, provenance: Provenance | None) -> Stress
     """Return a writer that goes on at the first set which is not committed."""
     stream_id = job.stream_id
     mark = lake.mark(LANDING_STRESS, stream_id)
-    return StressWriter(
+    writer = FrameStressWriter if job.source.task == FRAMES_TASK else UnitStressWriter
+    return writer(
         lake=lake,
         spec=LANDING_STRESS,
         model_key=job.source.model_key,
@@ -161,53 +172,78 @@ def _writer(lake: Lake, job: StressJob, provenance: Provenance | None) -> Stress
         next_seq=0 if mark is None else mark + 1,
         fingerprints={job.source.fingerprint},  # the trace has described them
         job=job,
-        encoder=StressEncoder(Identity(*split_model_key(job.source.model_key))),
     )
 
 
-def _measure(pool: WorkerPool, job: StressJob, *, first: int) -> tuple[dict[int, BatchResult], StressCost]:
+def _workers(pool: Pipeline) -> int:
+    """Return how many workers share the work; in this process the steps of a pass are one."""
+    return 1 if pool.backend == "inline" else pool.size
+
+
+def _settled(
+    pool: Pipeline, job: StressJob, policy: PoolPolicy, numbers: Iterable[int]
+) -> Iterable[tuple[int, list[Part]]]:
+    """Run some batches. Of frames, which are run one by one anyway, a broken one is found and lost alone."""
+    splits = job.source.task == FRAMES_TASK
+    return RangeWork(job.ranges, numbers=numbers, max_attempts=policy.max_attempts, splits=splits).run(pool)
+
+
+def _measure(
+    pool: Pipeline, job: StressJob, policy: PoolPolicy, *, first: int
+) -> tuple[dict[int, list[Part]], StressCost]:
     """Run eight batches spread over what is left; return their results, which the pass uses, and the cost."""
     left = job.batches - first
     numbers = sorted({first + index * left // _MEASURED for index in range(_MEASURED)})
-    results = {numbers[result.index]: result for result in pool.map(job.batch(number) for number in numbers)}
-    good = {number: result for number, result in results.items() if not result.failed}
-    if not good:
+    results = dict(_settled(pool, job, policy, numbers))
+    good = {number: [part.result for part in parts if not part.result.failed] for number, parts in results.items()}
+    if not any(good.values()):
         raise WorkerPoolError(
             f"none of {len(numbers)} batches of the stress pass of {job.source.model_key} could be run; nothing was "
-            f"written. First reason: {results[numbers[0]].reason}"
+            f"written. First reason: {results[numbers[0]][0].result.reason}"
         )
-    seconds = sum(float(result.columns["seconds"][0]) for result in good.values())
-    inputs = sum(len(result.columns["labels"]) for result in good.values())
-    forwards = sum(batch["stop"] - batch["start"] for batch in map(job.batch, range(first, job.batches)))
-    sets = len(job.plan.sets) - first // job.batches_per_set
+    seconds = np.sum([one.columns["seconds"] for found in good.values() for one in found], axis=0)
+    inputs = sum(_copies(job, number, parts) for number, parts in results.items())
+    forwards = sum(stop - start for start, stop in job.ranges[first:])
     cost = StressCost(
-        seconds=seconds / inputs * forwards / pool.size,
-        measured_batches=len(good),
+        seconds=_wall(seconds, pool) / inputs * forwards,
+        measured_batches=sum(bool(found) for found in good.values()),
         measured_inputs=inputs,
-        measured_seconds=seconds,
-        sets=sets,
+        measured_seconds=float(seconds.sum()),
+        sets=len(job.plan.sets) - first // job.batches_per_set,
         forwards=forwards,
-        workers=pool.size,
+        workers=_workers(pool),
     )
     return results, cost
 
 
-def _run(pool: WorkerPool, writer: StressWriter, measured: dict[int, BatchResult], *, progress: Progress) -> None:
+def _copies(job: StressJob, number: int, parts: list[Part]) -> int:
+    """Return how many copies of a batch could be run: it is one part, or every copy is."""
+    good = sum(not part.result.failed for part in parts)
+    return good * len(job.originals(number)) if len(parts) == 1 else good
+
+
+def _wall(seconds: NDArray[np.float64], pool: Pipeline) -> float:
+    """Return the wall time of work that took so many seconds in each step.
+
+    Steps of actors run at the same time, so the slowest counts; in this process they follow each other.
+    """
+    if pool.backend == "inline":
+        return float(seconds.sum())
+    return float((seconds / np.array(list(pool.sizes.values()))).max())
+
+
+def _run(
+    pool: Pipeline, writer: StressWriter, policy: PoolPolicy, measured: dict[int, list[Part]], *, progress: Progress
+) -> None:
     """Run what was not measured and write everything."""
     job = writer.job
     todo = [number for number in range(writer.next_seq, job.batches) if number not in measured]
     with reporting(
         progress, total=len(job.plan.sets), done=writer.done_sets, title=f"stress {job.source.model_key}"
     ) as advance:
-
-        def take(number: int, result: BatchResult) -> None:
+        for number, parts in chain(measured.items(), _settled(pool, job, policy, todo)):
             before = writer.done_sets
-            writer.take(number, result)
+            writer.take_parts(number, parts)
             for _ in range(writer.done_sets - before):
                 advance()
-
-        for number, result in measured.items():
-            take(number, result)
-        for result in pool.map(job.batch(number) for number in todo):
-            take(todo[result.index], result)
     writer.flush()

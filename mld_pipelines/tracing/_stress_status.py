@@ -9,8 +9,9 @@ import polars as pl
 
 from mld_pipelines.evaluation import STRESS_WARNING, current_result, load_result
 from mld_pipelines.exceptions import InvalidInputError, NotFoundError
-from mld_pipelines.tables import LANDING_RECEIPTS, LANDING_STRESS
-from mld_pipelines.tracing._source import find_trace, stressed_already
+from mld_pipelines.tables import LANDING_RECEIPTS, LANDING_STRESS, LANDING_TRACES
+from mld_pipelines.tracing._frames import FRAMES_TASK
+from mld_pipelines.tracing._source import find_trace, how_to_stress, stressed_already, traced_task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +21,18 @@ if TYPE_CHECKING:
 __all__ = ["StressCoverage", "stress_coverage", "stress_error_rates", "stress_passes"]
 
 _PASS = ["stream_id", "source_dataset", "n_epoch", "fingerprint"]
+_ORIGINAL = ["model_key", "source_dataset", "n_epoch", "fingerprint", "input_id"]
+
+_WRONG = (pl.col("prediction") != pl.col("label")).cast(pl.Float64)
+_BOXES, _ORIGINAL_BOXES = (
+    pl.col(name).filter(pl.col("original_boxes").is_not_null()).sum().cast(pl.Float64)
+    for name in ("boxes", "original_boxes")
+)
+_EFFECTS = (
+    _WRONG.mean().alias("error_rate"),
+    pl.when(_ORIGINAL_BOXES > 0).then(_BOXES / _ORIGINAL_BOXES - 1.0).alias("box_change"),
+)
+"""What a corruption did to a model: to a classifier's answers, to the number of a detector's boxes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +73,7 @@ def stress_coverage(lake: Lake, model_key: str) -> StressCoverage:
     subject = f"dataset {dataset!r} with the weights {trace['fingerprint'][:12]}…"
     if not stressed_already(lake, trace):
         if trace["source"] is None:
-            how = "call tracer.stress(…) with the inputs that were traced"
+            how = how_to_stress(traced_task(lake, trace))
         else:
             how = f"mld stress cost {model_key} | mld stress run {model_key}"
         return StressCoverage(False, (), dataset, f"{subject} is not stressed, so not verified under shift: {how}")
@@ -97,21 +110,24 @@ def stress_passes(lake: Lake, model_key: str) -> pl.DataFrame:
     """Return the stress passes of a model, newest last.
 
     Columns: stream_id, dataset_type, n_epoch, fingerprint, families, sets, rows, state (`complete`, or `unfinished`
-    where no receipt was written), error_rate, started_at, finished_at.
+    where no receipt was written), error_rate (of classifiers), box_change (of detectors, see `stress_error_rates`),
+    started_at, finished_at.
 
     Args:
         lake: Where they are.
         model_key: `model_name@version_name`.
     """
-    copies = lake.scan(LANDING_STRESS, model_key=model_key)
-    wrong = (pl.col("prediction") != pl.col("label")).cast(pl.Float64)
-    found = copies.group_by(_PASS).agg(
-        pl.col("family").unique().sort().alias("families"),
-        pl.struct("kind", "severity").n_unique().cast(pl.Int64).alias("sets"),
-        pl.len().cast(pl.Int64).alias("rows"),
-        wrong.mean().alias("error_rate"),
-        pl.col("captured_at").min().alias("started_at"),
-        pl.col("captured_at").max().alias("finished_at"),
+    found = (
+        _copies(lake, lake.scan(LANDING_STRESS, model_key=model_key))
+        .group_by(_PASS)
+        .agg(
+            pl.col("family").unique().sort().alias("families"),
+            pl.struct("kind", "severity").n_unique().cast(pl.Int64).alias("sets"),
+            pl.len().cast(pl.Int64).alias("rows"),
+            *_EFFECTS,
+            pl.col("captured_at").min().alias("started_at"),
+            pl.col("captured_at").max().alias("finished_at"),
+        )
     )
     receipts = (
         lake.scan(LANDING_RECEIPTS, model_key=model_key, purpose="stress")
@@ -120,17 +136,37 @@ def stress_passes(lake: Lake, model_key: str) -> pl.DataFrame:
         .agg(pl.col("state").last())
     )
     passes = found.join(receipts, on="stream_id", how="left").with_columns(pl.col("state").fill_null("unfinished"))
-    columns = [*_PASS, "families", "sets", "rows", "state", "error_rate", "started_at", "finished_at"]
+    columns = [*_PASS, "families", "sets", "rows", "state", "error_rate", "box_change", "started_at", "finished_at"]
     return passes.select(columns).rename({"source_dataset": "dataset_type"}).sort("started_at", "stream_id").collect()
 
 
 def stress_error_rates(lake: Lake, stream_id: str) -> pl.DataFrame:
-    """Return family, severity, n and error_rate of a stress pass, sorted.
+    """Return family, severity, n, error_rate and box_change of a stress pass, sorted.
+
+    What a detector got wrong is known once an evaluation has matched its boxes: its error_rate is null, and box_change
+    says by which share more (or, below 0, fewer) boxes were recorded in the copies than in their originals. It is null
+    for classifiers.
 
     Args:
         lake: Where its rows are.
         stream_id: Stream of the pass.
     """
-    wrong = (pl.col("prediction") != pl.col("label")).cast(pl.Float64)
-    rows = lake.scan(LANDING_STRESS, stream_id=stream_id).group_by("family", "severity")
-    return rows.agg(pl.len().alias("n"), wrong.mean().alias("error_rate")).sort("family", "severity").collect()
+    rows = _copies(lake, lake.scan(LANDING_STRESS, stream_id=stream_id)).group_by("family", "severity")
+    return rows.agg(pl.len().alias("n"), *_EFFECTS).sort("family", "severity").collect()
+
+
+def _copies(lake: Lake, copies: pl.LazyFrame) -> pl.LazyFrame:
+    """Add `boxes` and `original_boxes` to copies: boxes recorded of a copy, and of what it is a copy of."""
+    copies = copies.with_columns(pl.col("scores").list.len().alias("boxes"))
+    models = copies.filter(pl.col("task") == FRAMES_TASK).select(pl.col("model_key").unique()).collect()["model_key"]
+    if models.is_empty():
+        return copies.with_columns(pl.lit(None, pl.Int64).alias("original_boxes"))
+    originals = (
+        lake.scan(LANDING_TRACES)
+        .filter(pl.col("model_key").is_in(models.to_list()))
+        .rename({"dataset_type": "source_dataset"})
+        .sort("ingested_at")
+        .select(*_ORIGINAL, pl.col("scores").list.len().alias("original_boxes"))
+        .unique(_ORIGINAL, keep="last", maintain_order=True)
+    )
+    return copies.join(originals, on=_ORIGINAL, how="left", nulls_equal=True)

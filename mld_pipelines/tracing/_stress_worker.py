@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mld_pipelines.exceptions import ConfigurationError, InvalidInputError
 from mld_pipelines.stress import StressSet
 from mld_pipelines.tracing._corruptor import Corruptor, input_array
 from mld_pipelines.tracing._families import FamilySource
+from mld_pipelines.tracing._originals import Original, Originals
 from mld_pipelines.tracing._seeds import seeded
-from mld_pipelines.tracing._worker import ClassificationTraceWorker, one_thread
+from mld_pipelines.tracing._worker import ClassificationTraceWorker, check_weights, one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["ClassificationStressWorker"]
-
-_CACHE_BYTES = 256 * 2**20
-"""Raw inputs that a worker keeps instead of reading them once per set: 400 images of 224 × 224 × 3 bytes need 60 MB."""
 
 
 class ClassificationStressWorker(ClassificationTraceWorker):
@@ -53,16 +50,9 @@ class ClassificationStressWorker(ClassificationTraceWorker):
         **traced: Any,
     ) -> None:
         super().__init__(**traced)
-        if self._fingerprint != expected:
-            raise ConfigurationError(
-                f"the registered model has the weights {self._fingerprint[:12]}…, the trace was made with "
-                f"{expected[:12]}…; nothing was run. Trace the registered model again."
-            )
+        check_weights(self._fingerprint, expected)
         self._sets = [StressSet(str(family), str(kind), int(severity)) for family, kind, severity in sets]
-        self._indices = list(indices)
-        self._chosen = list(chosen_ids)
-        self._cache: dict[int, tuple[Any, int]] = {}
-        self._cached_bytes = 0
+        self._originals = Originals(self._read, indices=indices, chosen_ids=chosen_ids)
         self._corruptor = Corruptor(
             families={family.name: family for family in FamilySource.from_params(families).build()},
             seed=stress_seed,
@@ -72,39 +62,27 @@ class ClassificationStressWorker(ClassificationTraceWorker):
         )
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-        """Return the parts of a `StressCall` for the copies `start` to `stop` of one set, and what they cost.
+        """Return the parts of a `StressCall` for the copies from `start` to `stop`, all of one set, and their cost.
 
         Args:
-            batch: `set`, `start` and `stop`.
+            batch: `start` and `stop`, counted over all sets.
 
         Raises:
             InvalidInputError: The dataset is no longer the traced one, or an input cannot be corrupted.
         """
-        number, start, stop = int(batch["set"]), int(batch["start"]), int(batch["stop"])
-        with seeded(self._seed, number * len(self._chosen) + start), one_thread():
-            inputs, labels = self._read(start, stop)
-            ids = self._chosen[start:stop]
+        start, stop = int(batch["start"]), int(batch["stop"])
+        number, position = divmod(start, len(self._originals))
+        with seeded(self._seed, start), one_thread():
+            positions = range(position, position + stop - start)
+            inputs, labels = zip(*(self._originals[one] for one in positions), strict=True)
+            ids = [self._originals.ids[one] for one in positions]
             began = time.perf_counter()
             copies = self._corruptor.corrupted(inputs, ids, self._sets[number])
-            columns = self._columns(copies, labels, ids)
+            columns = self._columns(copies, list(labels), ids)
             columns["seconds"] = np.array([time.perf_counter() - began])
         return columns
 
-    def _read(self, start: int, stop: int) -> tuple[list[Any], list[int]]:
-        found = [self._cache.get(position) or self._load(position) for position in range(start, stop)]
-        return [raw for raw, _ in found], [label for _, label in found]
-
-    def _load(self, position: int) -> tuple[Any, int]:
-        index, expected = self._indices[position], self._chosen[position]
+    def _read(self, index: int) -> Original[tuple[Any, int]]:
         examples = self._dataset.read(index, index + 1)
-        if examples.input_ids[0] != expected:
-            raise InvalidInputError(
-                f"item {index} of the dataset is {examples.input_ids[0]!r}, but {expected!r} was traced there: the "
-                "dataset has changed. Trace it again."
-            )
         item = examples.inputs[0], examples.labels[0]
-        size = input_array(item[0]).nbytes
-        if self._cached_bytes + size <= _CACHE_BYTES:
-            self._cache[position] = item
-            self._cached_bytes += size
-        return item
+        return Original(item, examples.input_ids[0], input_array(item[0]).nbytes)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from mld_pipelines.adapters import Seen
 
-__all__ = ["ClassificationTraceWorker", "built_model", "moved", "one_thread"]
+__all__ = ["ClassificationTraceWorker", "built_model", "check_weights", "moved", "one_thread"]
 
 
 class ClassificationTraceWorker:
@@ -159,6 +159,23 @@ def built_model(factory: str, params: Mapping[str, Any], *, seed: int, device: s
             f"model factory {factory!r} returned a {type(model).__name__}; it must return a torch.nn.Module."
         )
     return (model if device is None else model.to(device)).eval()
+
+
+def check_weights(found: str, expected: str) -> None:
+    """Refuse a model whose weights are not those that were traced.
+
+    Args:
+        found: Fingerprint of the model.
+        expected: Fingerprint of the trace.
+
+    Raises:
+        ConfigurationError: They differ.
+    """
+    if found != expected:
+        raise ConfigurationError(
+            f"the registered model has the weights {found[:12]}…, the trace was made with {expected[:12]}…; nothing "
+            "was run. Trace the registered model again."
+        )
 
 
 def _check_labels(labels: list[int], n_classes: int, input_ids: list[str]) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 
 from examples.drive.datasets import drive_dataset
+from examples.drive.model import PillarDetector, drive_model
+from mld_pipelines.stress import Family, Kind
 
 
 class Frames:
@@ -87,3 +89,93 @@ def odd():
     made = Frames(None, "")
     made.task = "segmentation"
     return made
+
+
+class DressedFrames:
+    """Frames as code bases nest them: a dict with points and an image, or points without an intensity.
+
+    Args:
+        dress: From points to what the model is given.
+        first: Number of the first frame.
+    """
+
+    task = "od3d"
+    classes = Frames.classes
+
+    def __init__(self, dress, *, first=0, length=6):
+        self._frames, self._dress = drive_dataset("val", frames=12), dress
+        self._first, self._length = first, length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index):
+        if not 0 <= index < self._length:
+            raise IndexError(index)
+        points, target, frame_id = self._frames[self._first + index]
+        return self._dress(points), target, frame_id
+
+
+def photograph(points):
+    """An image that a corruption of points must leave alone."""
+    return torch.full((3, 2, 2), float(len(points)))
+
+
+DRESSES = {
+    "plain": lambda points: points,
+    "array": lambda points: points.numpy(),
+    "half": lambda points: points.half(),
+    "dict": lambda points: {"points": points, "img": photograph(points)},
+    "list": lambda points: {"points": [points]},
+    "bare": lambda points: points[:, :3],
+    "voxels": lambda points: {"points": points, "voxels": points[:, None]},
+    "image": lambda points: {"img": photograph(points)},
+}
+
+
+def dressed(dress="plain", first=0, length=6):
+    """Six frames in one of the forms of `DRESSES`."""
+    return DressedFrames(DRESSES[dress], first=first, length=length)
+
+
+class BareDetector(PillarDetector):
+    """Sees clouds without an intensity."""
+
+    def forward(self, points):
+        frames = [points] if isinstance(points, torch.Tensor) else list(points)
+        return super().forward([torch.nn.functional.pad(one, (0, 1)) for one in frames])
+
+
+def bare_model():
+    """Return the example's detector for clouds of x, y, z."""
+    model = drive_model()
+    model.__class__ = BareDetector
+    return model
+
+
+def other_model():
+    """Return a detector with other weights."""
+    model = drive_model()
+    with torch.no_grad():
+        next(model.parameters()).mul_(1.01)
+    return model
+
+
+def few_points(points, severity, rng):
+    """Leave out most points."""
+    return points[rng.random(len(points)) < 0.5 / severity]
+
+
+def break_one(points, severity, rng):
+    """Break one frame in severity 3, whose number of points is known."""
+    if severity == 3 and len(points) == len(drive_dataset("val", frames=12)[3][0]):
+        raise RuntimeError("the corruption broke")
+    return points
+
+
+def breaking_families():
+    """Return two families of the user's, one of which fails on one frame."""
+    return [
+        Family("loss", (Kind("few_points", few_points, keeps_shape=False),), "points", version="3"),
+        Family("trouble", (Kind("break_one", break_one),), "points"),
+    ]

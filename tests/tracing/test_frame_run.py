@@ -10,9 +10,9 @@ import pytest
 
 from examples.drive.datasets import drive_dataset, drive_model
 from mld_pipelines.compute import PoolPolicy
-from mld_pipelines.exceptions import ConfigurationError, InvalidInputError, WorkerPoolError
+from mld_pipelines.exceptions import ConfigurationError, WorkerPoolError
 from mld_pipelines.tables import LANDING_MODELS, LANDING_TRACES, OPS_QUARANTINE
-from mld_pipelines.tracing import is_stress_due, register_dataset, register_model, stress_run, trace_run
+from mld_pipelines.tracing import register_dataset, register_model, trace_run
 from mld_pipelines.tracing._worker import one_thread
 from mld_pipelines.training import ObjectDetection3DTracer
 from tests.support.nuscenes_tables import NuScenesWriter, rigid
@@ -101,14 +101,6 @@ def test_a_broken_frame_is_set_aside_alone_with_the_reason_and_the_run_completes
     (found,) = registered.read(OPS_QUARANTINE).rows(named=True)
     assert (found["seq"], found["row"], found["rule"]) == (1, 1, "item|worker")
     assert re.search(f"item 3 of 'val', given up after 3 attempts: .*{reason}", found["reason"]), found["reason"]
-
-
-def test_a_detector_is_not_stressed_yet_and_says_so(registered):
-    run(registered)
-    assert not is_stress_due(registered, "pillars@v1")
-    with pytest.raises(InvalidInputError, match="stress passes are for classifiers"):
-        stress_run(registered, "pillars@v1")
-    assert traced(registered).height == 6
 
 
 def test_frames_for_a_model_that_is_no_detector_are_refused(registered):

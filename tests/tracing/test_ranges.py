@@ -33,7 +33,7 @@ def ranges(items, size):
 
 
 def test_a_broken_item_is_the_only_one_that_is_lost():
-    calls, settled = play(RangeWork(ranges(10, 4), first=0, max_attempts=3), {5})
+    calls, settled = play(RangeWork(ranges(10, 4), numbers=range(0, 3), max_attempts=3), {5})
     assert calls == [(0, 4, 1), (4, 8, 1), (4, 5, 2), (5, 6, 2), (6, 7, 2), (7, 8, 2), (8, 10, 1)]
     assert [(place, part.failed, part.attempts) for place, part in settled[1]] == [
         (0, False, 2),
@@ -45,33 +45,40 @@ def test_a_broken_item_is_the_only_one_that_is_lost():
 
 
 def test_the_last_batch_is_split_too():
-    calls, settled = play(RangeWork(ranges(4, 2), first=1, max_attempts=3), {3})
+    calls, settled = play(RangeWork(ranges(4, 2), numbers=range(1, 2), max_attempts=3), {3})
     assert calls == [(2, 4, 1), (2, 3, 2), (3, 4, 2)]
     assert [part.failed for _, part in settled[1]] == [False, True]
 
 
 def test_a_batch_of_one_has_all_its_attempts():
-    calls, settled = play(RangeWork(ranges(2, 1), first=0, max_attempts=3), {1})
+    calls, settled = play(RangeWork(ranges(2, 1), numbers=range(0, 2), max_attempts=3), {1})
     assert calls == [(0, 1, 3), (1, 2, 3)]
     assert settled[1][0].result.attempts == 3
 
 
 @pytest.mark.parametrize(("max_attempts", "alone"), [(1, 2), (2, 2), (5, 4)])
 def test_an_item_alone_has_two_attempts_at_least(max_attempts, alone):
-    calls, _ = play(RangeWork(ranges(2, 2), first=0, max_attempts=max_attempts), {0})
+    calls, _ = play(RangeWork(ranges(2, 2), numbers=range(0, 1), max_attempts=max_attempts), {0})
     assert calls[1:] == [(0, 1, alone), (1, 2, alone)]
 
 
 def test_a_broken_model_does_not_try_a_million_items_alone():
-    calls, settled = play(RangeWork(ranges(400, 4), first=0, max_attempts=3), set(range(400)))
+    calls, settled = play(RangeWork(ranges(400, 4), numbers=range(0, 100), max_attempts=3), set(range(400)))
     assert len(calls) == 100 + 3 * 4
     assert calls[-1] == (396, 400, 3)
     assert all(part.failed for parts in settled.values() for _, part in parts)
 
 
+def test_batches_that_are_not_split_have_all_their_attempts():
+    work = RangeWork(ranges(8, 4), numbers=[1, 0], max_attempts=3, splits=False)
+    calls, settled = play(work, {5})
+    assert calls == [(4, 8, 3), (0, 4, 3)]
+    assert [part.failed for _, part in settled[1]] == [True]
+
+
 def test_splitting_begins_again_once_a_batch_succeeds():
     broken = set(range(12)) | {17}
-    calls, settled = play(RangeWork(ranges(20, 4), first=0, max_attempts=3), broken)
+    calls, settled = play(RangeWork(ranges(20, 4), numbers=range(0, 5), max_attempts=3), broken)
     assert [part.failed for _, part in settled[4]] == [False, True, False, False]
     assert calls[-5:] == [(16, 20, 1), *((item, item + 1, 2) for item in range(16, 20))]
 
@@ -83,7 +90,7 @@ def test_splitting_begins_again_once_a_batch_succeeds():
     data=st.data(),
 )
 def test_every_item_is_settled_once_and_only_broken_ones_are_lost(items, size, broken, data):
-    work = RangeWork(ranges(items, size), first=0, max_attempts=3)
+    work = RangeWork(ranges(items, size), numbers=range(-(-items // size)), max_attempts=3)
     on_the_way, seen = [], {}
     while work.is_left:
         stream = enumerate(work.batches())
