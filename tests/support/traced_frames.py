@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from mld_pipelines.lake import Batch
-from mld_pipelines.tables import LANDING_INFERENCES, LANDING_MODELS, LANDING_TRACES, TIMESTAMP
+from mld_pipelines.tables import LANDING_INFERENCES, LANDING_MODELS, LANDING_STRESS, LANDING_TRACES, TIMESTAMP
 from tests.support.traced import write_receipt
 
 if TYPE_CHECKING:
@@ -29,18 +29,25 @@ SIZES = np.array([[1.9, 4.5, 1.6], [0.7, 0.8, 1.75], [2.6, 8.5, 3.2]])
 WIDTH = 8
 
 
-def made_up_frame(rng: np.random.Generator, *, hardness: float = 1.0, objects: int = 12) -> dict[str, Any]:
+def made_up_frame(
+    rng: np.random.Generator, *, hardness: float = 1.0, objects: int = 12, original: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Return one frame: what is there, what was found, and what was suppressed.
 
     Args:
         rng: Source of chance.
         hardness: 1 as on the reference; more of it hides objects and adds false boxes.
         objects: Mean number of objects.
+        original: Frame whose objects are there again.
     """
-    n = int(rng.poisson(objects))
-    truth = _places(rng, n)
-    labels = rng.choice(3, n, p=[0.6, 0.25, 0.15])
-    truth[:, 3:6] = SIZES[labels] * rng.uniform(0.9, 1.1, (n, 3))
+    if original is None:
+        n = int(rng.poisson(objects))
+        truth = _places(rng, n)
+        labels = rng.choice(3, n, p=[0.6, 0.25, 0.15])
+        truth[:, 3:6] = SIZES[labels] * rng.uniform(0.9, 1.1, (n, 3))
+    else:
+        truth, labels = original["truth_boxes_3d"], original["truth_labels"]
+        n = len(labels)
     distance = np.hypot(truth[:, 0], truth[:, 1])
     seen = rng.random(n) < 1.0 / (1.0 + np.exp((distance * hardness - 45.0) / 6.0))
     hit, score = truth[seen].copy(), rng.beta(6, 2, int(seen.sum()))
@@ -149,6 +156,63 @@ def write_frames(
     )  # fmt: skip
     write_detector(lake, model_key=model_key, fingerprint=fingerprint, stream=f"{stream}-model")
     return made
+
+
+STRESS = {"density": 0.15, "coverage": 0.25, "noise": 0.2}
+"""Families and what each severity adds to the hardness of a frame."""
+
+
+def write_stressed_frames(
+    lake: Lake,
+    originals: list[dict[str, Any]],
+    *,
+    dataset: str = "val",
+    seed: int = 5,
+    n: int | None = None,
+    families: tuple[str, ...] = tuple(STRESS),
+    severities: tuple[int, ...] = (1, 3, 5),
+    model_key: str = MODEL,
+    fingerprint: str = FINGERPRINT,
+    drop: tuple[str, ...] = (),
+) -> int:
+    """Commit a finished stress pass of the first frames of a traced dataset; return its number of copies.
+
+    Args:
+        lake: The lake.
+        originals: What `write_frames` returned.
+        dataset: Dataset of the frames.
+        seed: Of the copies.
+        n: Frames that are copied; None copies all.
+        families: Some of `STRESS`, each with one kind.
+        severities: Strengths.
+        model_key: Model.
+        fingerprint: Its weights.
+        drop: Columns to leave out, e.g. `features`.
+    """
+    rng, stream = np.random.default_rng(seed), f"stress-{model_key}-{dataset}-{seed}"
+    chosen = originals[:n]
+    sets = [(family, severity) for family in families for severity in severities]
+    for seq, (family, severity) in enumerate(sets):
+        made = [made_up_frame(rng, hardness=1.0 + STRESS[family] * severity, original=one) for one in chosen]
+        lists = {key: one for key, one in frame_lists(LANDING_STRESS, made).items() if key not in drop}
+        rows = _common(len(made), stream, seq, START, model_key, fingerprint).with_columns(
+            pl.lit(dataset).alias("source_dataset"),
+            pl.lit(None, dtype=pl.Int64).alias("n_epoch"),
+            pl.Series("input_id", [f"{dataset}-{i:05d}" for i in range(len(made))]),
+            pl.lit(family).alias("family"),
+            pl.lit(f"{family}_kind").alias("kind"),
+            pl.lit(severity, dtype=pl.Int32).alias("severity"),
+            pl.lit(0, dtype=pl.Int64).alias("seed"),
+            pl.lit("1").alias("family_version"),
+            pl.lit(START).cast(TIMESTAMP).alias("captured_at"),
+            *lists.values(),
+        )
+        lake.commit_once(LANDING_STRESS, [Batch(stream, seq, rows)])
+    write_receipt(
+        lake, stream, dataset, len(chosen) * len(sets), model_key=model_key, at=START + timedelta(hours=1),
+        last_seq=len(sets) - 1, fingerprint=fingerprint, purpose="stress",
+    )  # fmt: skip
+    return len(chosen) * len(sets)
 
 
 def write_detector(

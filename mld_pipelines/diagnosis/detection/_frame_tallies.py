@@ -90,6 +90,14 @@ class FrameTallies:
         truths = (errors, objects.astype(np.float64), boxes - errors)
         return cls(np.column_stack(sums), np.column_stack(truths), reference.without_candidate)
 
+    def take(self, rows: NDArray[np.int64]) -> FrameTallies:
+        """Some frames, in this order.
+
+        Args:
+            rows: Positions.
+        """
+        return FrameTallies(self.sums[rows], self.truths[rows], self.without_candidate)
+
     def __len__(self) -> int:
         """Number of frames."""
         return len(self.sums)
