@@ -115,12 +115,16 @@ def serve_digits(step: Step, lake: Lake, platform: Platform) -> Served:
 
 
 def trace_scenes(step: Step) -> list[TraceRunReport]:
-    """Begin the 3D part: trace street scenes with the shipped detector."""
+    """Begin the 3D part: trace street scenes with the shipped detector, and stress it."""
     from examples.demo import drive
     from mld_pipelines.lake import Lake
 
+    lake = Lake.open()
     step("tracing street scenes with the pillar detector on local Ray actors")
-    return drive.trace(Lake.open())
+    traced = drive.trace(lake)
+    step("running the detector on corrupted copies of some scenes, to verify its estimates under shift")
+    drive.stress(lake)
+    return traced
 
 
 def watch_drive(step: Step, lake: Lake, platform: Platform, traced: Sequence[TraceRunReport]) -> Driven:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from examples.demo.console import interval_of, print_table
-from mld_pipelines.evaluation import load_detection_scorer
+from mld_pipelines.evaluation import load_detection_scorer, load_result
 from mld_pipelines.rollups import Scorers
 from mld_pipelines.tables import MONITORING_WINDOWS
 from mld_pipelines.windows import derive, roll_up
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mld_pipelines.evaluator import Result
     from mld_pipelines.lake import Lake
 
-__all__ = ["days", "document", "print_summary", "top_issues"]
+__all__ = ["days", "document", "print_summary", "top_issues", "verified"]
 
 RATES = ("precision", "recall")
 _TOP = 3
@@ -59,6 +59,17 @@ def top_issues(result: Result) -> pl.DataFrame:
     return pl.concat([pl.DataFrame(issues).head(_TOP).select(columns) for issues in kinds])
 
 
+def verified(lake: Lake, result: Result) -> dict[str, list[str]]:
+    """Return on which corruptions both intervals held when they were left out, and on which not.
+
+    Args:
+        lake: Where the result is.
+        result: Of a detector.
+    """
+    facts = load_result(lake, result.result_name).verifications().get(None, {})
+    return {"held": facts.get("verified_families", []), "missed": facts.get("missed_families", [])}
+
+
 def document(lake: Lake, driven: Driven) -> dict[str, Any]:
     """Return the summary as plain values.
 
@@ -72,6 +83,7 @@ def document(lake: Lake, driven: Driven) -> dict[str, Any]:
         "result": {"result_name": driven.result.result_name, "inputs": driven.result.inputs},
         "days": daily.to_dicts(),
         "inside": {rate: int(daily[f"{rate}_in_interval"].sum()) for rate in RATES},
+        "verified": verified(lake, driven.result),
         "metrics": metrics.to_dicts(),
         "issues": top_issues(driven.result).to_dicts(),
     }
@@ -90,6 +102,8 @@ def print_summary(console: Any, lake: Lake, driven: Driven) -> None:
         title = f"{rate.capitalize()} per day, estimated without labels, beside the truth ({name})"
         print_table(console, title, _shown(daily, rate))
         console.print(f"  {int(daily[f'{rate}_in_interval'].sum())} of {daily.height} days inside the interval\n")
+    shown = {name: ", ".join(families) or "none" for name, families in verified(lake, driven.result).items()}
+    console.print(f"  intervals held under corruption of: {shown['held']}; not of: {shown['missed']}\n")
     issues = top_issues(driven.result).select(
         pl.col("error_code").alias("code"),
         pl.col("top_classes").list.first().alias("class"),
