@@ -18,7 +18,9 @@ __all__ = ["STRESS_PASSES", "StressConfig", "stress_model"]
 #: Not a table: a finished pass, whose copies are in `landing/stress`.
 STRESS_PASSES = dg.AssetKey(["stress", "passes"])
 
-_DESCRIPTION = """A finished stress pass: the model's answers on corrupted copies of up to 400 inputs.
+_EFFECTS = {"classification": ("error_rate", "error rate"), "od3d": ("objects_lost", "share of objects lost")}
+
+_DESCRIPTION = """A finished stress pass: the model's answers on corrupted copies of up to 400 inputs or frames.
 
 The next evaluation learns from them how its estimate errs under shift (docs/stress.md). Runs by itself after a trace
 of a registered model where it takes no longer than `stress_max_seconds`; otherwise it shows the cost and waits for a
@@ -35,7 +37,7 @@ class StressConfig(dg.Config):
     severities: list[int] = Field(default=[1, 3, 5], description="Strengths of every corruption, from 1 to 5.")
     max_inputs: int = Field(default=400, description="Most inputs to corrupt; below 400 the estimate gains little.")
     seed: int = Field(default=0, description="Seed of the choice of inputs and of every corruption.")
-    batch_size: int = Field(default=64, description="Copies per forward pass; the unit of retry and quarantine.")
+    batch_size: int = Field(default=64, description="Copies per call of a worker.")
 
 
 @dg.multi_asset(
@@ -100,6 +102,8 @@ def stress_model(
         return
     for batch, reason in report.failures.items():
         context.log.warning(f"batch {batch} was quarantined: {reason}")
+    for copy, reason in report.lost_copies.items():
+        context.log.warning(f"{copy} was quarantined: {reason}")
     context.log.info(report.summary)
     yield _result(lake, report)
 
@@ -121,13 +125,7 @@ def _progress(context: dg.AssetExecutionContext) -> Any:
 
 
 def _result(lake: LakeResource, report: Any) -> dg.MaterializeResult[Any]:
-    """Return the materialisation: counts, cost, and the error rate of every family at every severity."""
-    from mld_pipelines.figures import heat_map
-    from mld_pipelines.tracing import stress_error_rates
-
-    rates = stress_error_rates(lake.open(), report.stream_id)
-    title = f"Error rate under stress, {report.dataset_type}"
-    picture = heat_map(rates, x="severity", y="family", value="error_rate", title=title, is_share=True)
+    """Return the materialisation: counts, cost, and what every family did at every severity."""
     return dg.MaterializeResult(
         asset_key=STRESS_PASSES,
         metadata={
@@ -138,7 +136,7 @@ def _result(lake: LakeResource, report: Any) -> dg.MaterializeResult[Any]:
             "stream_id": report.stream_id,
             "summary": report.summary,
             "dagster/uri": lake.uri(LANDING_STRESS),
-            **drawings(picture, "error rate, family by severity", rates["error_rate"].to_list()),
+            **_effects(lake, report),
             **numbers(
                 {
                     "sets": report.done_sets,
@@ -146,6 +144,7 @@ def _result(lake: LakeResource, report: Any) -> dg.MaterializeResult[Any]:
                     "inputs": report.inputs,
                     "rows": report.rows,
                     "quarantined_batches": report.quarantined_batches,
+                    "quarantined_copies": len(report.lost_copies),
                     "seconds": report.seconds,
                     "cost_seconds": report.cost.seconds,
                 }
@@ -153,3 +152,24 @@ def _result(lake: LakeResource, report: Any) -> dg.MaterializeResult[Any]:
         },
         data_version=dg.DataVersion(report.stream_id),
     )
+
+
+def _effects(lake: LakeResource, report: Any) -> dict[str, Any]:
+    """Return a drawing and a table of what every family did at every severity.
+
+    Of a classifier that is the error rate. What a detector got wrong, an evaluation tells; here it is the share of the
+    objects found in the originals that it no longer found, and by how much its boxes became more or fewer.
+    """
+    from mld_pipelines.figures import heat_map
+    from mld_pipelines.tracing import stress_error_rates
+
+    rates = stress_error_rates(lake.open(), report.stream_id)
+    value, what = _EFFECTS[report.task]
+    title = f"{what[0].upper()}{what[1:]} under stress, {report.dataset_type}"
+    picture = heat_map(rates, x="severity", y="family", value=value, title=title, is_share=True)
+    known = [name for name in rates.columns if rates[name].count()]
+    records = [dg.TableRecord(row) for row in rates.select(known).iter_rows(named=True)]
+    return {
+        **drawings(picture, f"{what}, family by severity", rates[value].to_list()),
+        "effects": dg.MetadataValue.table(records),
+    }

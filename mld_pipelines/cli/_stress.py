@@ -24,7 +24,7 @@ app = group("Run registered models on corrupted copies of their traced inputs, s
 Severities = Annotated[str, typer.Option(help="Strengths from 1 to 5, separated by commas.")]
 MaxInputs = Annotated[int, typer.Option(help="Most inputs to corrupt; with 100 the estimate gains nothing.")]
 Seed = Annotated[int, typer.Option(help="Seed of the choice of inputs and of every corruption.")]
-BatchSize = Annotated[int, typer.Option(help="Copies per forward pass.")]
+BatchSize = Annotated[int, typer.Option(help="Copies per call of a worker.")]
 Backend = Annotated[
     Literal["auto", "inline", "local", "cluster"],
     typer.Option(help="Where batches run: this process, local Ray or the cluster of RAY_ADDRESS."),
@@ -33,9 +33,9 @@ Workers = Annotated[int | None, typer.Option(help="Number of workers; default: b
 Gpus = Annotated[float, typer.Option(help="Share of a GPU per worker.")]
 
 _REPORTED = (
-    "model_key", "dataset_type", "n_epoch", "fingerprint", "families", "stress_version", "inputs", "sets", "done_sets",
-    "known_sets", "rows", "quarantined_batches", "failures", "is_waiting", "stream_id", "backend", "workers",
-    "seconds", "complete",
+    "model_key", "task", "dataset_type", "n_epoch", "fingerprint", "families", "stress_version", "inputs", "sets",
+    "done_sets", "known_sets", "rows", "quarantined_batches", "failures", "lost_copies", "is_waiting", "stream_id",
+    "backend", "workers", "seconds", "complete",
 )  # fmt: skip
 _COST = ("seconds", "measured_batches", "measured_inputs", "measured_seconds", "sets", "forwards", "workers")
 
@@ -56,7 +56,7 @@ def run(
     gpus: Gpus = 0.0,
     as_json: bool = False,
 ) -> Answer:
-    """Run what is missing of a stress pass. Exit status 6: it costs too much, or batches were quarantined."""
+    """Run what is missing of a stress pass. Exit status 6: it costs too much, or copies were quarantined."""
     from mld_pipelines.tracing import stress_run
 
     is_shown = not as_json and sys.stderr.isatty()
@@ -110,7 +110,8 @@ def status(model: ModelKey) -> Answer:
     coverage = stress_coverage(lake, model)
     text: list[Any] = [coverage.summary]
     if passes.height:
-        shown = ["dataset_type", "n_epoch", "families", "sets", "rows", "state", "error_rate", "finished_at"]
+        effects = [name for name in ("error_rate", "box_change") if passes[name].count()]
+        shown = ["dataset_type", "n_epoch", "families", "sets", "rows", "state", *effects, "finished_at"]
         text.insert(0, table_of(passes.select(shown)))
     data = {
         "model_key": model,

@@ -12,6 +12,7 @@ from mld_pipelines.exceptions import InvalidInputError, NotFoundError
 from mld_pipelines.tables import LANDING_RECEIPTS, LANDING_STRESS, LANDING_TRACES
 from mld_pipelines.tracing._frames import FRAMES_TASK
 from mld_pipelines.tracing._source import find_trace, how_to_stress, stressed_already, traced_task
+from mld_pipelines.tracing._stress_effects import objects_lost
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +23,8 @@ __all__ = ["StressCoverage", "stress_coverage", "stress_error_rates", "stress_pa
 
 _PASS = ["stream_id", "source_dataset", "n_epoch", "fingerprint"]
 _ORIGINAL = ["model_key", "source_dataset", "n_epoch", "fingerprint", "input_id"]
+
+_NOTHING_LOST = pl.DataFrame(schema={"family": pl.String, "severity": pl.Int32, "objects_lost": pl.Float64})
 
 _WRONG = (pl.col("prediction") != pl.col("label")).cast(pl.Float64)
 _BOXES, _ORIGINAL_BOXES = (
@@ -141,18 +144,23 @@ def stress_passes(lake: Lake, model_key: str) -> pl.DataFrame:
 
 
 def stress_error_rates(lake: Lake, stream_id: str) -> pl.DataFrame:
-    """Return family, severity, n, error_rate and box_change of a stress pass, sorted.
+    """Return family, severity, n, error_rate, objects_lost and box_change of a stress pass, sorted.
 
-    What a detector got wrong is known once an evaluation has matched its boxes: its error_rate is null, and box_change
-    says by which share more (or, below 0, fewer) boxes were recorded in the copies than in their originals. It is null
-    for classifiers.
+    What a detector got wrong is known once an evaluation has matched its boxes, so its error_rate is null. Instead
+    `objects_lost` is the share of the objects found in the originals (a recorded box of their class within 2 m) that
+    was not found in the copies, and `box_change` by which share more (below 0: fewer) boxes were recorded than in the
+    originals: false ones make it rise. Both are null for classifiers.
 
     Args:
         lake: Where its rows are.
         stream_id: Stream of the pass.
     """
     rows = _copies(lake, lake.scan(LANDING_STRESS, stream_id=stream_id)).group_by("family", "severity")
-    return rows.agg(pl.len().alias("n"), *_EFFECTS).sort("family", "severity").collect()
+    rates = rows.agg(pl.len().alias("n"), *_EFFECTS, (pl.col("task") == FRAMES_TASK).any().alias("is_detector"))
+    found = rates.sort("family", "severity").collect()
+    lost = objects_lost(lake, stream_id) if found["is_detector"].any() else _NOTHING_LOST
+    joined = found.join(lost, on=["family", "severity"], how="left", maintain_order="left")
+    return joined.select("family", "severity", "n", "error_rate", "objects_lost", "box_change")
 
 
 def _copies(lake: Lake, copies: pl.LazyFrame) -> pl.LazyFrame:

@@ -17,7 +17,13 @@ from mld_pipelines.tables import (
     LANDING_STRESS,
     TRACES_STRESS,
 )
-from mld_pipelines.tracing import StressOptions, register_dataset, register_model, stress_run, trace_run
+from mld_pipelines.tracing import (
+    StressOptions,
+    register_dataset,
+    register_model,
+    stress_run,
+    trace_run,
+)
 from tests.support.traced import write_trace
 
 INLINE = PoolPolicy(backend="inline")
@@ -202,3 +208,47 @@ def test_a_finished_pass_makes_the_next_result(lake, registered, launch, tick, i
     newest = lake.read(EVALUATION_RESULTS).sort("created_at").row(-1, named=True)
     kinds = lake.read(ESTIMATORS_MODELS).filter(pl.col("evaluation_id") == newest["evaluation_id"])["kind"]
     assert (newest["trigger"], "window_map" in kinds.to_list()) == ("stress", True)
+
+
+@pytest.fixture
+def detector(lake):
+    """Trace the example's detector on the platform, under the name of the other models here."""
+    register_model(lake, "toy", factory="examples.drive.datasets:drive_model", model_name="toy", version_name="v1")
+    params = {"part": "val", "frames": 4}
+    register_dataset(lake, "digits", factory="examples.drive.datasets:drive_dataset", params=params)
+    trace_run(lake, "toy", "digits", dataset_type="val", batch_size=2, pool=INLINE)
+
+
+def test_a_detector_is_stressed_by_itself_and_shows_what_it_lost(lake, detector, tick, launch, capfd):
+    (request,) = tick("stress_passes").run_requests
+    assert (request.job_name, request.partition_key) == ("stress", KEY)
+    done = launch(tags=request.tags, severities=[1, 5], max_inputs=2, batch_size=2)
+    assert done.success
+    shown = materialized(done, ("stress", "passes"))
+    assert (shown["sets"].value, shown["rows"].value, shown["quarantined_copies"].value) == (14, 28, 0)
+    assert shown["families"].value == "density, coverage, noise, intensity"
+    assert shown["glance"].value.startswith("![share of objects lost, family by severity](data:image/svg+xml")
+    effects = {(one.data["family"], one.data["severity"]): one.data for one in shown["effects"].records}
+    assert len(effects) == 8
+    assert effects["coverage", 5]["objects_lost"] > 0.3 > 0.1 > effects["coverage", 1]["objects_lost"]
+    assert effects["noise", 5]["box_change"] > 0.1, "clutter makes false boxes"
+    assert set(effects["noise", 5]) == {"family", "severity", "n", "objects_lost", "box_change"}
+    assert materialized(done, ("traces", "stress"))["rows"].value == lake.read(TRACES_STRESS).height == 28
+    assert "expected cost: about" in "".join(capfd.readouterr())
+    assert tick("stress_passes").run_requests == []
+
+
+def test_families_of_images_are_not_for_frames_and_the_sensor_is_informed(lake, detector, launch):
+    register_model(
+        lake,
+        "toy",
+        factory="examples.drive.datasets:drive_model",
+        model_name="toy",
+        version_name="v1",
+        families="image",
+    )
+    by_itself = launch(tags={AUTOMATION_TAG: "trace"})
+    assert by_itself.success
+    (said,) = observed(by_itself)
+    assert said["state"] == "cannot run"
+    assert "--families points" in said["message"]

@@ -157,6 +157,34 @@ def test_severities_that_are_no_numbers_are_refused(mld, traced):
     assert "'mild'" in done.stderr
 
 
+@pytest.fixture
+def detector(mld):
+    """The example's detector, registered and traced as the documentation does it."""
+    mld("models", "register", "net", "examples.drive.datasets:drive_model", "--version-name", "v1")
+    params = '{"part": "val", "frames": 3}'
+    mld("models", "register", "val", "examples.drive.datasets:drive_dataset", "--dataset", "--params", params)
+    mld("trace", "run", "net", "val", "--dataset-type", "val", "--backend", "inline")
+
+
+def test_a_detector_has_its_cost_its_pass_and_its_status(mld, lake, detector):
+    few = ("--max-inputs", "2")
+    told = stress(mld, "cost", *few, "--json").document
+    assert (told["sets"], told["forwards"], told["workers"], told["seconds"] > 0) == (7, 14, 1, True)
+    done = stress(mld, "run", *few, "--json")
+    assert (done.exit, done.document["task"], done.document["rows"]) == (0, "od3d", 14)
+    assert (done.document["families"], done.document["lost_copies"]) == (
+        ["density", "coverage", "noise", "intensity"],
+        {},
+    )
+    assert stress(mld, "run", *few).exit == Exit.NOTHING_TO_DO
+    after = mld("stress", "status", KEY, "--json").document
+    (one,) = after["passes"]
+    assert (after["stressed"], one["sets"], one["rows"], one["error_rate"]) == (True, 7, 14, None)
+    assert one["box_change"] > 0, "what clutter adds is more than what the others lose"
+    shown = mld("stress", "status", KEY).stdout
+    assert ("box_change" in shown, "error_rate" in shown) == (True, False)
+
+
 def test_a_model_of_a_tracer_is_told_what_to_do(mld, lake):
     write_trace(lake, "val", 20)
     done = mld("stress", "run", MODEL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import frame_factories
 import polars as pl
@@ -123,7 +124,27 @@ def test_the_receipt_completes_the_pass_and_silver_takes_it(passed):
     assert stress_coverage(lake, KEY).is_stressed
 
 
-def test_a_pass_is_told_by_how_many_boxes_more_or_fewer_were_recorded(passed):
+def lost(lake, rows):
+    """Share of the objects found in the originals that no box of the copies is near: object by object, by hand."""
+    traced = {row["input_id"]: row for row in lake.read(LANDING_TRACES).iter_rows(named=True)}
+    before = after = 0
+    for copy in rows.iter_rows(named=True):
+        original = traced[copy["input_id"]]
+        for number, label in enumerate(original["truth_labels"]):
+            x, y = original["truth_boxes_3d"][7 * number : 7 * number + 2]
+            seen = [
+                any(
+                    found == label and math.dist((x, y), row["boxes_3d"][7 * place : 7 * place + 2]) <= 2.0
+                    for place, found in enumerate(row["labels"])
+                )
+                for row in (original, copy)
+            ]
+            before += seen[0]
+            after += all(seen)
+    return 1 - after / before
+
+
+def test_a_pass_is_told_by_lost_objects_and_by_how_many_boxes_more_or_fewer_were_recorded(passed):
     lake, report = passed
     found = stress_error_rates(lake, report.stream_id)
     originals = dict(lake.read(LANDING_TRACES).select("input_id", pl.col("scores").list.len()).iter_rows())
@@ -133,6 +154,7 @@ def test_a_pass_is_told_by_how_many_boxes_more_or_fewer_were_recorded(passed):
         before = sum(originals[one] for one in mine["input_id"])
         assert row["box_change"] == pytest.approx((mine["scores"].list.len().sum() - before) / before)
         assert (row["severity"], row["n"], row["error_rate"]) == (3, mine.height, None)
+        assert row["objects_lost"] == pytest.approx(lost(lake, mine))
     (one,) = stress_passes(lake, KEY).iter_rows(named=True)
     before = sum(originals[one] for one in rows["input_id"])
     assert one["box_change"] == pytest.approx((rows["scores"].list.len().sum() - before) / before)
