@@ -138,7 +138,7 @@ def test_training_windows_carry_their_true_rate_and_the_default_estimate():
 def test_the_width_is_the_90_percent_quantile_of_residuals_and_at_least_2():
     log_odds = clipped_logit(np.clip(TABLE.error_rates + 0.2, 0, 1))
     log_odds[TABLE.families == "clean"] = np.nan
-    got = stress_fit._width_factor(stress_fit._residuals(TABLE, log_odds, 1.0, FIT.window_reference))
+    got = stress_fit.width_factor(stress_fit._residuals(TABLE, log_odds, 1.0, FIT.window_reference))
     rows = np.isfinite(log_odds)
     rate, truth, n = blend(TABLE.defaults, log_odds, 1.0)[rows], TABLE.error_rates[rows], TABLE.sizes[rows]
     r0 = REFERENCE.errors.mean()
@@ -147,14 +147,14 @@ def test_the_width_is_the_90_percent_quantile_of_residuals_and_at_least_2():
     assert got == pytest.approx(np.quantile(np.abs(rate - truth) / np.sqrt(variance), 0.9))
     assert got > 2.0
     perfect = stress_fit._residuals(TABLE, clipped_logit(TABLE.error_rates), 1.0, FIT.window_reference)
-    assert stress_fit._width_factor(perfect) == 2.0
+    assert stress_fit.width_factor(perfect) == 2.0
 
 
 def test_the_share_of_windows_that_the_interval_held_is_told_by_family():
     families = np.array(["a", "a", "a", "a", "b", "b", "clean", "clean"])
     residuals = np.array([0.1, 1.9, 2.5, 2.6, 2.5, np.nan, 0.0, np.nan])
     errors = {name: FamilyError(0.0, 0.0, 0.0, 1) for name in ("a", "b", "clean")}
-    found = stress_fit._with_coverage(errors, families, residuals, 2.5)
+    found = stress_fit.with_coverage(errors, families, residuals, 2.5)
     assert {name: error.covered for name, error in found.items()} == {"a": 0.75, "b": 1.0, "clean": 1.0}
     assert all(0.0 <= error.covered <= 1.0 for error in MAP.family_errors.values())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,10 +16,15 @@ from mld_pipelines.diagnosis.detection._shift_map import (
     RateMap,
     shift_columns,
 )
-from mld_pipelines.diagnosis.detection._window import WIDTH_FACTOR
-from mld_pipelines.diagnosis.stress._fit import COVERED, choose_blend
-from mld_pipelines.diagnosis.stress._map import BLENDS, FamilyError, blend
+from mld_pipelines.diagnosis.stress._map import blend
 from mld_pipelines.diagnosis.stress._ridge import fit_ridge
+from mld_pipelines.diagnosis.stress._verify import (
+    choose_blend,
+    family_errors,
+    held_out_clean,
+    width_factor,
+    with_coverage,
+)
 from mld_pipelines.diagnosis.stress._windows import CLEAN, N_CLEAN, PER_SET, SHARES
 from mld_pipelines.exceptions import InvalidInputError
 
@@ -136,17 +141,15 @@ def _tabulate(
 
 def _fit(table: _Table) -> RateMap:
     held_out = _leave_out(table)
-    errors = _family_errors(table, held_out)
+    errors = family_errors(table.families, held_out, defaults=table.defaults, truths=table.truths)
     weight = choose_blend(errors)
     residuals = _residuals(table, held_out, weight)
-    judged = np.isfinite(residuals)
-    factor = max(WIDTH_FACTOR, float(np.quantile(residuals[judged], COVERED)))
-    covered = {family: float((residuals[judged & (table.families == family)] <= factor).mean()) for family in errors}
+    factor = width_factor(residuals)
     return RateMap(
         ridge=_ridge(table, np.ones(len(table.truths), np.bool_)),
         blend_weight=weight,
         width_factor=factor,
-        family_errors={family: replace(error, covered=covered[family]) for family, error in errors.items()},
+        family_errors=with_coverage(errors, table.families, residuals, factor),
     )
 
 
@@ -157,25 +160,10 @@ def _ridge(table: _Table, rows: NDArray[np.bool_]) -> WindowRidge:
 def _leave_out(table: _Table) -> NDArray[np.float64]:
     """Log-odds of each window under a map that has not seen its family; NaN for the clean windows that were seen."""
     log_odds = np.full(len(table.families), np.nan)
-    half = np.zeros(len(log_odds), dtype=np.bool_)
-    half[np.flatnonzero(table.families == CLEAN)[::2]] = True
     parts = [table.families == family for family in sorted(set(table.families.tolist()) - {CLEAN})]
-    for own in [*parts, half]:
+    for own in [*parts, held_out_clean(table.families)]:
         log_odds[own] = _ridge(table, ~own).log_odds(table.columns[own])
     return log_odds
-
-
-def _family_errors(table: _Table, log_odds: NDArray[np.float64]) -> dict[str, FamilyError]:
-    """Mean absolute errors per family left out, sorted by name."""
-    errors = {}
-    for family in sorted(set(table.families.tolist())):
-        rows = np.isfinite(log_odds) & (table.families == family)
-        default, half, full = (
-            float(np.abs(blend(table.defaults[rows], log_odds[rows], weight) - table.truths[rows]).mean())
-            for weight in BLENDS
-        )
-        errors[family] = FamilyError(default, half, full, int(rows.sum()))
-    return errors
 
 
 def _residuals(table: _Table, log_odds: NDArray[np.float64], weight: float) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from mld_pipelines.diagnosis._bank import hash_keys
 from mld_pipelines.diagnosis._monolr import fit_monotone, fit_prior, penalty_for
 from mld_pipelines.diagnosis._threads import one_thread
-from mld_pipelines.diagnosis._window import WIDTH_FACTOR, window_state
+from mld_pipelines.diagnosis._window import window_state
 from mld_pipelines.diagnosis._window_estimate import (
     DISAGREEMENT_SHARE,
     SCALE_FLOOR,
@@ -19,10 +19,17 @@ from mld_pipelines.diagnosis._window_estimate import (
     window_opinions,
 )
 from mld_pipelines.diagnosis.stress._columns import clipped_logit, window_columns
-from mld_pipelines.diagnosis.stress._map import BLENDS, FamilyError, WindowMap, blend
+from mld_pipelines.diagnosis.stress._map import WindowMap, blend
 from mld_pipelines.diagnosis.stress._ridge import fit_ridge
 from mld_pipelines.diagnosis.stress._state import WindowBaseline, stress_window_state
 from mld_pipelines.diagnosis.stress._units import StressedCopies, WindowUnits, score_copies, window_units
+from mld_pipelines.diagnosis.stress._verify import (
+    choose_blend,
+    family_errors,
+    held_out_clean,
+    width_factor,
+    with_coverage,
+)
 from mld_pipelines.diagnosis.stress._windows import CLEAN, draw_windows
 from mld_pipelines.exceptions import InvalidInputError
 
@@ -35,12 +42,7 @@ if TYPE_CHECKING:
     from mld_pipelines.diagnosis._window import WindowReference
     from mld_pipelines.diagnosis.stress._windows import TrainingWindow
 
-__all__ = ["choose_blend", "fit_window_map"]
-
-#: ½ is taken when its error is within 3 % of the smallest: on small models the best weight is decided by noise.
-TIE = 1.03
-#: Share of the verification's residuals that the interval must cover.
-COVERED = 0.9
+__all__ = ["fit_window_map"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -117,10 +119,10 @@ def fit_window_map(
         }
         seen = _base_column(_cross_fit_stressed(pool, without=np.zeros(len(pool.labels), np.bool_)), windows)
         held_out = _leave_out(table, unseen, seen)
-        errors = _family_errors(table, held_out)
+        errors = family_errors(table.families, held_out, defaults=table.defaults, truths=table.error_rates)
         weight = choose_blend(errors)
         residuals = _residuals(table, held_out, weight, fit.window_reference)
-        factor = _width_factor(residuals)
+        factor = width_factor(residuals)
         ridge = fit_ridge(_with_base(table, seen), table.error_rates)
         model = _fit_stressed(pool, np.ones(len(pool.labels), np.bool_))
     window = fit.window_reference
@@ -130,20 +132,13 @@ def fit_window_map(
         baseline=baseline,
         blend_weight=weight,
         width_factor=factor,
-        family_errors=_with_coverage(errors, table.families, residuals, factor),
+        family_errors=with_coverage(errors, table.families, residuals, factor),
         stress_version=stress_version,
         n_sets=len(np.unique(copies.set_index)),
         temperature=window.temperature,
         threshold_ep=window.threshold_ep,
         threshold_mc=window.threshold_mc,
     )
-
-
-def choose_blend(errors: dict[str, FamilyError]) -> float:
-    """β ∈ {0, ½, 1} with the smallest error, families and clean windows counting one each; within 3 % ½."""
-    table = np.array([[error.default, error.half, error.map] for error in errors.values()])
-    means = table.mean(axis=0)
-    return 0.5 if means[1] <= TIE * means.min() else BLENDS[int(means.argmin())]
 
 
 def _check(fit: EstimatorFit, reference: ReferenceUnits, families: tuple[str, ...]) -> None:
@@ -301,41 +296,10 @@ def _leave_out(table: _Table, unseen: dict[str, NDArray[np.float64]], seen: NDAr
         own = table.families == family
         columns = _with_base(table, base)
         log_odds[own] = fit_ridge(columns[~own], table.error_rates[~own]).log_odds(columns[own])
-    half = np.zeros(len(log_odds), dtype=np.bool_)
-    half[np.flatnonzero(table.families == CLEAN)[::2]] = True
+    half = held_out_clean(table.families)
     columns = _with_base(table, seen)
     log_odds[half] = fit_ridge(columns[~half], table.error_rates[~half]).log_odds(columns[half])
     return log_odds
-
-
-def _family_errors(table: _Table, log_odds: NDArray[np.float64]) -> dict[str, FamilyError]:
-    """Mean absolute errors per family left out, sorted by name."""
-    verified = np.isfinite(log_odds)
-    errors = {}
-    for family in sorted(set(table.families.tolist())):
-        rows = verified & (table.families == family)
-        truth = table.error_rates[rows]
-        default, half, full = (
-            float(np.abs(blend(table.defaults[rows], log_odds[rows], weight) - truth).mean()) for weight in BLENDS
-        )
-        errors[family] = FamilyError(default, half, full, int(rows.sum()))
-    return errors
-
-
-def _with_coverage(
-    errors: dict[str, FamilyError], families: NDArray[np.str_], residuals: NDArray[np.float64], factor: float
-) -> dict[str, FamilyError]:
-    """Add the share of each family's windows that the interval held; the factor is one for all families together."""
-    judged = np.isfinite(residuals)
-    return {
-        family: replace(error, covered=float((residuals[judged & (families == family)] <= factor).mean()))
-        for family, error in errors.items()
-    }
-
-
-def _width_factor(residuals: NDArray[np.float64]) -> float:
-    """The factor q = max(2, 90 % quantile of |p − B|/s over windows whose family was left out)."""
-    return max(WIDTH_FACTOR, float(np.quantile(residuals[np.isfinite(residuals)], COVERED)))
 
 
 def _residuals(
