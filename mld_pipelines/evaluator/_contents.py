@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from mld_pipelines.diagnosis import Policy
 from mld_pipelines.evaluation import (
     detection_class_metrics,
     excess_errors,
@@ -165,6 +166,26 @@ class ResultContents:
             name += " without epoch" if epoch is None else f" epoch {epoch}"
         lineage: str | None = next(iter(lineages), None)
         return Side(name, self._units.filter(in_epoch), lineage)
+
+    @property
+    def _matching(self) -> str:
+        """How predictions of a detector were matched; results from before there was a choice: by distance."""
+        policy = self._stored.inputs["policy"]
+        return str(policy.get("matching", Policy().matching))
+
+    def _require_same_matching(self, other: ResultContents) -> None:
+        """Check that a box is right for both results by the same rule.
+
+        Raises:
+            InvalidInputError: It is not.
+        """
+        mine, theirs = self._matching, other._matching
+        if mine != theirs:
+            raise InvalidInputError(
+                f"{self._stored.result_name!r} matches boxes by {mine!r} and {other._stored.result_name!r} by "
+                f"{theirs!r}: what is right for one may be wrong for the other, so nothing was compared. Evaluate one "
+                f"of them again with Policy(matching={theirs!r}) or Policy(matching={mine!r})."
+            )
 
     def _of_kind(self, frame: pl.DataFrame, unit_kind: str | None) -> pl.DataFrame:
         """Return the rows of one kind of unit; None stands for all.

@@ -206,8 +206,9 @@ class Result(ResultScores):
             confidence, error_proba (cross-fitted on the deciding dataset), error_code, category, is_aleatoric,
             support_distance, loss, reasons, then the metadata keys; a key named like one of these columns stands as
             `metadata_<key>`. Of a detector unit_kind, unit_index (place in the frame's recorded or true boxes),
-            outcome, error_type, box_3d, range_m, points, match_distance, ate, ase, aoe, ave and truth_box_3d (the true
-            box that a prediction matches or is mistaken about) stand before the metadata.
+            outcome, error_type, error_sub_type (of `loc`, where boxes match by BEV IoU), box_3d, range_m, points,
+            match_distance, ate, ase, aoe, ave and truth_box_3d (the true box that a prediction matches or is mistaken
+            about) stand before the metadata.
 
         Raises:
             InvalidInputError: An unknown code, category, dataset, order, or filter; the message names what exists.
@@ -309,6 +310,7 @@ class Result(ResultScores):
         notes = ("both results are of the same weights: differences come from the evaluation.",) if same else ()
         options: dict[str, Any] = {"dataset": dataset, "n_boot": n_boot, "seed": seed, "level": level, "notes": notes}
         if self._detects:
+            self._require_same_matching(other)
             return compare_detectors(self._frame_side(mine), other._frame_side(theirs), **options)
         return compare_sides(self._side(mine), other._side(theirs), **options)
 

@@ -24,6 +24,18 @@ def test_a_detector_is_shown_compared_and_exported(mld, lake, tmp_path):
     assert mld("results", "export", "first", str(tmp_path / "report.html")).exit == 0
 
 
+def test_matching_and_operating_point_are_options(mld, lake):
+    write_frames(lake, "val", 30, seed=2)
+    given = ("--matching", "bev_iou", "--score-threshold", "0.4", "--policy", '{"tau_stable": 0.1}', "--json")
+    document = mld("evaluate", "pillars@v1", "--result-name", "first", *given).document
+    policy = document["inputs"]["policy"]
+    assert (policy["matching"], policy["score_threshold"], policy["tau_stable"]) == ("bev_iou", 0.4, 0.1)
+    assert {row["threshold"] for row in document["classes"]} == {0.4}
+    assert any("bird's-eye IoU" in warning for warning in document["warnings"])
+    for wrong in (("--matching", "iou"), ("--score-threshold", "2"), ("--policy", "{")):
+        assert mld("evaluate", "pillars@v1", *wrong).exit == Exit.USAGE
+
+
 def test_the_worst_frames_are_listed(mld, lake):
     write_frames(lake, "val", 60, seed=2)
     result = Evaluator("pillars", "v1").request_evaluation(result_name="first")
