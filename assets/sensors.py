@@ -203,7 +203,7 @@ def reevaluate(context: dg.SensorEvaluationContext, lake: LakeResource) -> dg.Se
     state = {**cursor.state, **{key: one.state.to_json() for key, one in decisions.items()}}
     return dg.SensorResult(
         run_requests=[
-            _evaluation(f"{decision.run_key}:{made}", model_key, _repetition(decision))
+            _evaluation(f"{decision.run_key}:{made}", model_key, _repetition(opened, decision))
             for model_key, decision in decisions.items()
             if decision.is_due
         ],
@@ -283,10 +283,15 @@ def _evaluation(run_key: str | None, model_key: str, config: EvaluationConfig) -
     )  # fmt: skip
 
 
-def _repetition(decision: Any) -> EvaluationConfig:
+def _repetition(lake: Any, decision: Any) -> EvaluationConfig:
+    """Return what makes the current result anew, by the policy that it was made by."""
+    from mld_pipelines.diagnosis import ALGORITHM_VERSION, Policy
+    from mld_pipelines.evaluation import load_result
+
     if decision.reason == "stress":
         return EvaluationConfig(trigger="stress", again=decision.state.result_name)
-    return EvaluationConfig(trigger="feedback")
+    policy = Policy.from_json(load_result(lake, decision.state.result_name).row["policy"])
+    return EvaluationConfig(trigger="feedback", policy=replace(policy, algorithm_version=ALGORITHM_VERSION).to_json())
 
 
 def _ranged(kind: str, ranges: Iterable[tuple[date, date]], stamp: str) -> list[dg.RunRequest]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,11 +28,23 @@ def evaluate(
     *,
     n_epoch: Annotated[str, typer.Option(help="latest, all, or an epoch number.")] = "latest",
     result_name: Annotated[str | None, typer.Option(help="Name of the result; default: made by a pattern.")] = None,
+    policy: Annotated[str | None, typer.Option(help="Tolerances and bounds as a JSON object.")] = None,
+    matching: Annotated[
+        str | None, typer.Option(help="centre_distance or bev_iou: when a box of a 3D detector is right.")
+    ] = None,
+    score_threshold: Annotated[
+        float | None, typer.Option(help="Operating threshold of a detector; default: the best F1 of each class.")
+    ] = None,
 ) -> Answer:
     """Evaluate a traced model: metrics, error codes, categories and the error estimator."""
+    from mld_pipelines.diagnosis import Policy
     from mld_pipelines.evaluation import parse_spec
 
-    result = evaluator_of(model).request_evaluation(result_name=result_name, n_epoch=parse_spec(n_epoch))
+    given: dict[str, Any] = {"matching": matching, "score_threshold": score_threshold}
+    chosen = replace(
+        Policy.from_json(policy or "{}"), **{name: value for name, value in given.items() if value is not None}
+    )
+    result = evaluator_of(model).request_evaluation(result_name, parse_spec(n_epoch), policy=chosen)
     return Answer(document(result), overview(result))
 
 

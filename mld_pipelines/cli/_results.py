@@ -23,6 +23,10 @@ app = group("Show evaluation results and choose the one in force.")
 ResultName = Annotated[str, typer.Argument(metavar="RESULT", help="Name of the result.")]
 
 _ISSUES_SHOWN = 10
+_FRAME_COLUMNS = [
+    "dataset", "n_epoch", "input_id", "predictions", "objects", "true_positives", "false_positives", "missed",
+    "expected_errors", "error_proba", "error_code",
+]  # fmt: skip
 _CLASS_COLUMNS = ["dataset", "class", "threshold", "ap", "precision", "recall", "f1", "objects", "missed"]
 
 
@@ -51,6 +55,32 @@ def show(name: ResultName) -> Answer:
 
     result = Result(load_result(open_lake(), name))
     return Answer(document(result), overview(result))
+
+
+@command(app, "frames")
+def frames(
+    name: ResultName,
+    *,
+    dataset: Annotated[str | None, typer.Option("--dataset", help="Only this dataset.")] = None,
+    n_epoch: Annotated[int | None, typer.Option("--n-epoch", help="Only this epoch.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--filter", metavar="CONDITION", help="As 'missed > 2'; may be given again.")
+    ] = None,
+    order: Annotated[
+        str, typer.Option("--order", help="errors, false_positives, missed, expected_errors, error_proba or input_id.")
+    ] = "errors",
+    limit: Annotated[int, typer.Option("--limit", help="Most frames.")] = 20,
+) -> Answer:
+    """List the frames of a detector's result, those with most errors first."""
+    from mld_pipelines.evaluation import load_result
+    from mld_pipelines.evaluator import Result
+
+    result = Result(load_result(open_lake(), name))
+    found = result.get_frames(dataset, n_epoch, only or None, order=order, limit=limit)
+    hidden = () if found["n_epoch"].is_not_null().any() else ("n_epoch",)
+    shown = found.select(column for column in _FRAME_COLUMNS if column not in hidden)
+    text = table_of(shown) if found.height else "no such frames"
+    return Answer({"result_name": name, "frames": found}, (text,))
 
 
 @command(app, "compare")

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from numbers import Real
 
 from mld_pipelines.exceptions import InvalidInputError
+from mld_pipelines.metrics import MATCH_RULES
 
 __all__ = ["ALGORITHM_VERSION", "LEVELS", "Policy"]
 
@@ -27,6 +28,8 @@ class Policy:
         alpha: One minus the confidence that a verdict needs.
         n_min: Units below which no code is called a hotspot.
         decision_dataset: Dataset that decides, or None for the rule of docs/method.md#decision-dataset.
+        matching: When a prediction of a 3D detector is right: `centre_distance` (2 m on the ground) or `bev_iou`
+            (bird's-eye IoU of at least 0.5; docs/method.md#detection-errors).
         score_threshold: Operating threshold of a detector for all classes, or None for the best F1 of each on the
             reference (docs/method.md#operating-point).
         level: Level of the window interval, one of `LEVELS`.
@@ -64,6 +67,7 @@ class Policy:
     alpha: float = 0.05
     n_min: int = 20
     decision_dataset: str | None = None
+    matching: str = "centre_distance"
     score_threshold: float | None = None
     level: float = 0.9
     seed: int = 0
@@ -96,6 +100,7 @@ class Policy:
             _require(getattr(self, name) >= 1, name, getattr(self, name), "an integer of at least 1")
         for name in ("sqrt_p_weight", "unseen_refit_factor", "unseen_reevaluate_factor"):
             _require(0.0 <= getattr(self, name) < float("inf"), name, getattr(self, name), "a finite number >= 0")
+        _require(self.matching in MATCH_RULES, "matching", self.matching, f"one of {', '.join(MATCH_RULES)}")
         if self.score_threshold is not None:
             _require(0.0 <= self.score_threshold <= 1.0, "score_threshold", self.score_threshold, "between 0 and 1")
         _require(self.alpha <= 0.5, "alpha", self.alpha, "at most 0.5")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from mld_pipelines.diagnosis import Policy
 from mld_pipelines.evaluation import (
     detection_class_metrics,
     excess_errors,
@@ -17,10 +18,11 @@ from mld_pipelines.evaluation import (
 )
 from mld_pipelines.evaluator._classes import class_table
 from mld_pipelines.evaluator._detection_comparison import FrameSide
+from mld_pipelines.evaluator._frames import frame_table, traced_frames
 from mld_pipelines.evaluator._pairing import Side
 from mld_pipelines.evaluator._scoring import ScorerChoice
-from mld_pipelines.exceptions import InvalidInputError, LakeError, UnknownEpochError
-from mld_pipelines.tables import ESTIMATORS_MODELS, ISSUE_COLUMNS, TRACES_INPUTS
+from mld_pipelines.exceptions import InvalidInputError, UnknownEpochError
+from mld_pipelines.tables import ESTIMATORS_MODELS, ISSUE_COLUMNS
 
 if TYPE_CHECKING:
     from mld_pipelines.diagnosis import DetectionEstimator, DetectionScorer, ErrorEstimator, ProductionScorer
@@ -74,6 +76,11 @@ class ResultContents:
         n_classes = max(map(len, limits.values()))
         metrics = detection_class_metrics(self._stored, n_classes=n_classes, class_names=names)
         return class_table(self._units, metrics, thresholds=limits, class_names=names)
+
+    @functools.cached_property
+    def _frames(self) -> pl.DataFrame:
+        """One row per evaluated frame of a detector."""
+        return frame_table(self._stored, self._units)
 
     @functools.cached_property
     def _codes(self) -> frozenset[str]:
@@ -136,19 +143,10 @@ class ResultContents:
         """Return what a comparison of detectors needs of one epoch: frames without a box are known to traces alone."""
         side, stored = self._side(epoch), self._stored
         names = ["dataset_type", "input_id", "input_hash"]
-        version = stored.inputs["table_versions"].get(TRACES_INPUTS.name)
-        frames = side.units.select(names)
-        try:
-            traced = (
-                stored.lake.scan(TRACES_INPUTS, version=version, model_key=stored.model_key)
-                .filter(pl.col("n_epoch").eq_missing(pl.lit(epoch, dtype=pl.Int64)))
-                .filter(pl.col("truth_labels").is_not_null())
-                .select(names)
-                .collect()
-            )
-            frames = pl.concat([traced, frames])
-        except LakeError:  # the version was vacuumed: frames without a box are the same for both then
-            pass
+        frames, traced = side.units.select(names), traced_frames(stored, [*names, "n_epoch"])
+        if traced is not None:  # else frames without a box are the same for both
+            in_epoch = pl.col("n_epoch").eq_missing(pl.lit(epoch, dtype=pl.Int64))
+            frames = pl.concat([traced.filter(in_epoch).select(names), frames])
         known = frames.rename({"dataset_type": "dataset"}).unique(["dataset", "input_id"], keep="first")
         return FrameSide(side, known.sort("dataset", "input_id"))
 
@@ -168,6 +166,26 @@ class ResultContents:
             name += " without epoch" if epoch is None else f" epoch {epoch}"
         lineage: str | None = next(iter(lineages), None)
         return Side(name, self._units.filter(in_epoch), lineage)
+
+    @property
+    def _matching(self) -> str:
+        """How predictions of a detector were matched; results from before there was a choice: by distance."""
+        policy = self._stored.inputs["policy"]
+        return str(policy.get("matching", Policy().matching))
+
+    def _require_same_matching(self, other: ResultContents) -> None:
+        """Check that a box is right for both results by the same rule.
+
+        Raises:
+            InvalidInputError: It is not.
+        """
+        mine, theirs = self._matching, other._matching
+        if mine != theirs:
+            raise InvalidInputError(
+                f"{self._stored.result_name!r} matches boxes by {mine!r} and {other._stored.result_name!r} by "
+                f"{theirs!r}: what is right for one may be wrong for the other, so nothing was compared. Evaluate one "
+                f"of them again with Policy(matching={theirs!r}) or Policy(matching={mine!r})."
+            )
 
     def _of_kind(self, frame: pl.DataFrame, unit_kind: str | None) -> pl.DataFrame:
         """Return the rows of one kind of unit; None stands for all.

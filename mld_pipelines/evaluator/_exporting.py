@@ -11,6 +11,7 @@ from mld_pipelines.evaluation import ALEATORIC, excess_errors, unit_columns
 from mld_pipelines.evaluator._contents import ResultContents
 from mld_pipelines.evaluator._display import ResultFrame
 from mld_pipelines.evaluator._export import Exported, export_files
+from mld_pipelines.evaluator._frames import frames_in_order
 from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.tables import CATEGORIES, CODE_COLUMNS
 
@@ -124,5 +125,6 @@ class ResultExport(ResultContents):
             codes=self._described,
             units=self._units,
             classes=self._class_table if self._detects else None,
+            frames=frames_in_order(self._frames, "errors") if self._detects else None,
         )
         return render_report(facts)

@@ -51,6 +51,7 @@ class ReportFacts:
         reliability: Reliability bins by dataset, the reference first.
         boxes: Of a detector the units of the deciding dataset; None for a classifier.
         classes: `Result.class_summary()` of that dataset and epoch.
+        frames: `Result.get_frames()` of that dataset and epoch.
     """
 
     result_name: str
@@ -70,6 +71,7 @@ class ReportFacts:
     reliability: Mapping[str, pl.DataFrame] = field(default_factory=dict)
     boxes: pl.DataFrame | None = None
     classes: pl.DataFrame | None = None
+    frames: pl.DataFrame | None = None
 
 
 def render_report(facts: ReportFacts) -> str:

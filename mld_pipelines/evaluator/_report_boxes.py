@@ -1,4 +1,4 @@
-"""The section of a detector's report on its boxes: precision, recall and error types by range and by class."""
+"""The section of a detector's report on its boxes: precision, recall and error types by range and by class; frames."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["box_table", "boxes_section"]
 
 _RANGE_STEP = 10
 """Metres of a range bin, as in views."""
-_MOST_RANGES, _MOST_CLASSES = 12, 20
+_MOST_RANGES, _MOST_CLASSES, _MOST_FRAMES = 12, 20, 10
 _PICTURE = 420.0
 #: Error types in words, for the columns of tables.
 _WORDS = {"cls": "wrong class", "loc": "misplaced", "both": "class and place", "dupe": "twice", "bkg": "background"}
@@ -43,6 +43,7 @@ def boxes_section(facts: ReportFacts) -> Markup | None:
         tag("div", _bars(by_range, "precision"), _bars(by_range, "recall"), class_="grid"),
         _table("range", by_range.head(_MOST_RANGES), by_range.height - _MOST_RANGES),
         _table("class", by_class.head(_MOST_CLASSES), by_class.height - _MOST_CLASSES),
+        None if facts.frames is None else _frames(facts.frames),
     )  # fmt: skip
 
 
@@ -71,3 +72,23 @@ def _table(by: str, frame: pl.DataFrame, left_out: int) -> Markup:
     return table(
         header, lines, caption=f"Boxes by {by}; columns from “wrong class” on count wrong predictions by type.{more}"
     )
+
+
+def _frames(frames: pl.DataFrame) -> Markup | None:
+    """Return the frames with most errors, and how many there are."""
+    wrong = frames.filter("is_error")
+    if wrong.is_empty():
+        return None
+    lines: list[Sequence[object]] = [
+        [
+            row["input_id"], f"{row['false_positives']:,}", f"{row['missed']:,}", f"{row['predictions']:,}",
+            f"{row['objects']:,}", figure_number(row["expected_errors"]), row["error_code"],
+        ]
+        for row in wrong.head(_MOST_FRAMES).iter_rows(named=True)
+    ]  # fmt: skip
+    caption = (
+        f"Frames with most errors; {wrong.height:,} of {frames.height:,} hold a wrong prediction or a missed object. "
+        "Wrong predictions were expected from their error probabilities."
+    )
+    header = ["frame", "wrong", "missed", "predictions", "objects", "wrong, expected", "worst code"]
+    return table(header, lines, caption=caption)

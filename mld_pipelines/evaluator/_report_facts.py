@@ -29,6 +29,7 @@ def gather_facts(
     codes: pl.DataFrame,
     units: pl.DataFrame,
     classes: pl.DataFrame | None = None,
+    frames: pl.DataFrame | None = None,
 ) -> ReportFacts:
     """Return what a report shows: of the last epoch where the result has several.
 
@@ -39,6 +40,7 @@ def gather_facts(
         codes: `Result.get_codes()`.
         units: Rows of `evaluation/units`.
         classes: Of a detector one row per dataset, epoch and class.
+        frames: Of a detector one row per frame, the worst first.
     """
     row, epoch = stored.row, stored.row["epochs"][-1]
     in_epoch = pl.col("n_epoch").eq_missing(pl.lit(epoch, dtype=pl.Int64))
@@ -66,6 +68,7 @@ def gather_facts(
         reliability=_reliability(known, decisive),
         boxes=known.filter(pl.col("dataset_type") == decisive) if detects else None,
         classes=None if classes is None else classes.filter(in_epoch & (pl.col("dataset") == decisive)),
+        frames=None if frames is None else frames.filter(in_epoch & (pl.col("dataset") == decisive)),
     )
 
 

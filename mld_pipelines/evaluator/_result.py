@@ -20,22 +20,19 @@ from mld_pipelines.evaluation import (
 from mld_pipelines.evaluator._comparison import Comparison, compare_sides
 from mld_pipelines.evaluator._detection_comparison import compare_detectors
 from mld_pipelines.evaluator._display import ResultFrame, Summary
-from mld_pipelines.evaluator._exporting import ResultExport
-from mld_pipelines.evaluator._frame_scoring import estimate_given_frames, score_given_frames
+from mld_pipelines.evaluator._frames import select_frames
+from mld_pipelines.evaluator._result_scores import ResultScores
 from mld_pipelines.evaluator._samples import order_units, sample_frame, select_units
-from mld_pipelines.evaluator._scoring import ErrorRateEstimate, Given, estimate_given, score_given
 from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.tables import CATEGORIES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mld_pipelines.diagnosis import DetectionEstimate
-
 __all__ = ["Result"]
 
 
-class Result(ResultExport):
+class Result(ResultScores):
     """An immutable evaluation result.
 
     Attributes are read from the lake once and kept.
@@ -47,11 +44,6 @@ class Result(ResultExport):
 
     def __repr__(self) -> str:
         return f"Result({self.result_name!r})"
-
-    @property
-    def result_name(self) -> str:
-        """Name of the result; give it to a Logger."""
-        return self._stored.result_name
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -214,8 +206,9 @@ class Result(ResultExport):
             confidence, error_proba (cross-fitted on the deciding dataset), error_code, category, is_aleatoric,
             support_distance, loss, reasons, then the metadata keys; a key named like one of these columns stands as
             `metadata_<key>`. Of a detector unit_kind, unit_index (place in the frame's recorded or true boxes),
-            outcome, error_type, box_3d, range_m, points, match_distance, ate, ase, aoe, ave and truth_box_3d (the true
-            box that a prediction matches or is mistaken about) stand before the metadata.
+            outcome, error_type, error_sub_type (of `loc`, where boxes match by BEV IoU), box_3d, range_m, points,
+            match_distance, ate, ase, aoe, ave and truth_box_3d (the true box that a prediction matches or is mistaken
+            about) stand before the metadata.
 
         Raises:
             InvalidInputError: An unknown code, category, dataset, order, or filter; the message names what exists.
@@ -229,6 +222,47 @@ class Result(ResultExport):
             self._units, error_code=error_code, category=category, dataset=dataset, n_epoch=n_epoch, filters=filters
         )
         return sample_frame(self._stored, order_units(found, order, limit), self._estimator, reasons=reasons)
+
+    def get_frames(
+        self,
+        dataset: str | None = None,
+        n_epoch: int | None = None,
+        filters: Filters | None = None,
+        *,
+        order: str = "errors",
+        limit: int | None = None,
+    ) -> ResultFrame:
+        """Return, of a detector, one row per evaluated frame; also frames without a box or an object.
+
+        Args:
+            dataset: Only this dataset.
+            n_epoch: Only this epoch; None takes all of the result.
+            filters: Mapping, strings or a polars expression over the columns and the metadata keys.
+            order: `"errors"` (most false positives and missed objects first, then expected errors),
+                `"false_positives"`, `"missed"`, `"expected_errors"`, `"error_proba"` or `"input_id"`; ties go by
+                dataset, epoch and input.
+            limit: Most rows; None returns all.
+
+        Returns:
+            dataset, n_epoch, input_id, input_uri; predictions (at or above the operating point), objects,
+            true_positives, false_positives, missed (objects that no prediction found or is mistaken about); is_error
+            (any false positive or missed object); expected_errors (Σ `error_proba` of the predictions, cross-fitted on
+            the deciding dataset), error_proba (P(any of them is wrong), errors taken as independent, which boxes of
+            one frame are not quite); error_code (of the wrong prediction with the largest `error_proba`, else of a
+            missed object, else of the most doubtful prediction); then the metadata keys.
+
+        Raises:
+            InvalidInputError: The result is of a classifier, or an unknown dataset, order or filter.
+            UnknownEpochError: The result has no such epoch.
+        """
+        if not self._detects:
+            raise InvalidInputError(
+                f"{self.result_name!r} is of a classifier, whose units are its inputs; no frames were listed. Call "
+                "get_samples()."
+            )
+        self._epoch(n_epoch)
+        _check_known("dataset", [] if dataset is None else [dataset], self._stored.row["datasets"])
+        return select_frames(self._frames, dataset=dataset, n_epoch=n_epoch, filters=filters, order=order, limit=limit)
 
     def compare(
         self,
@@ -276,109 +310,9 @@ class Result(ResultExport):
         notes = ("both results are of the same weights: differences come from the evaluation.",) if same else ()
         options: dict[str, Any] = {"dataset": dataset, "n_boot": n_boot, "seed": seed, "level": level, "notes": notes}
         if self._detects:
+            self._require_same_matching(other)
             return compare_detectors(self._frame_side(mine), other._frame_side(theirs), **options)
         return compare_sides(self._side(mine), other._side(theirs), **options)
-
-    def score(
-        self,
-        *,
-        features: Any = None,
-        logits: Any = None,
-        probabilities: Any = None,
-        rows: Any = None,
-        n_epoch: int | None = None,
-        accept_fingerprint: bool = False,
-    ) -> ResultFrame:
-        """Score units without their labels: what a Logger with this result would record of them.
-
-        Args:
-            features: `(N, d)` tensor, array or lists: the input of the layer that was traced. Not needed where the
-                model was traced without features.
-            logits: `(N, K)`; or `probabilities`.
-            probabilities: `(N, K)`.
-            rows: Instead of arrays, rows of logged inferences: a polars frame (as `landing/inferences`), a pandas
-                frame or mappings with `logits` or `probs`, `feature` and `fingerprint`. Of a detector always rows, with
-                the columns of its boxes.
-            n_epoch: Epoch whose estimator is wanted; None takes that of the rows' weights, for arrays the latest.
-            accept_fingerprint: Score rows of other weights, or of unknown ones, all the same.
-
-        Returns:
-            error_proba, error_code, category, is_aleatoric, reasons, prediction, confidence, support_distance,
-            is_invalid; for rows, what names them first. A unit with NaN, infinity or missing values is null and
-            `is_invalid`; empty input gives an empty frame. Of a detector one row per frame: error_proba (of any error),
-            error_code, category, expected_errors, expected_misses, and lists with one entry per recorded box
-            (box_error_proba, box_error_codes, box_categories) and per expected miss (missed_…).
-
-        Raises:
-            InvalidInputError: Other widths than the result was made with, rows of other weights, missing features.
-            UnknownEpochError: The result has no such epoch.
-        """
-        given = Given(
-            features=features, logits=logits, probabilities=probabilities, rows=rows,
-            accept_fingerprint=accept_fingerprint,
-        )  # fmt: skip
-        if self._detects:
-            return score_given_frames(given, self._frame_scorers(n_epoch))
-        return score_given(given, self._scorers(n_epoch))
-
-    def estimate_error_rate(
-        self,
-        *,
-        features: Any = None,
-        logits: Any = None,
-        probabilities: Any = None,
-        rows: Any = None,
-        level: float = 0.9,
-        n_epoch: int | None = None,
-        accept_fingerprint: bool = False,
-    ) -> ErrorRateEstimate:
-        """Estimate the error rate of units without their labels, with an interval, the peers' values and badges.
-
-        Args:
-            features: As in `score`.
-            logits: As in `score`.
-            probabilities: As in `score`.
-            rows: As in `score`.
-            level: 0.8, 0.9 or 0.95.
-            n_epoch: As in `score`.
-            accept_fingerprint: As in `score`.
-
-        Raises:
-            InvalidInputError: As in `score`, another level, or rows of several epochs.
-            UnknownEpochError: The result has no such epoch.
-        """
-        given = Given(
-            features=features, logits=logits, probabilities=probabilities, rows=rows,
-            accept_fingerprint=accept_fingerprint,
-        )  # fmt: skip
-        if self._detects:
-            raise InvalidInputError(
-                f"{self.result_name!r} is of a detector, which errs in two ways; nothing was estimated. Call "
-                "estimate_precision_recall(rows=...)."
-            )
-        return estimate_given(given, self._scorers(n_epoch), level=level)
-
-    def estimate_precision_recall(
-        self, rows: Any, *, level: float = 0.9, n_epoch: int | None = None, accept_fingerprint: bool = False
-    ) -> DetectionEstimate:
-        """Estimate precision and recall of a detector's frames without their labels, with intervals and badges.
-
-        Args:
-            rows: Rows of logged inferences, as in `score`.
-            level: 0.8, 0.9 or 0.95.
-            n_epoch: As in `score`.
-            accept_fingerprint: As in `score`.
-
-        Raises:
-            InvalidInputError: The result is of a classifier, as in `score`, another level, or rows of several epochs.
-            UnknownEpochError: The result has no such epoch.
-        """
-        if not self._detects:
-            raise InvalidInputError(
-                f"{self.result_name!r} is of a classifier; nothing was estimated. Call estimate_error_rate."
-            )
-        given = Given(rows=rows, accept_fingerprint=accept_fingerprint)
-        return estimate_given_frames(given, self._frame_scorers(n_epoch), level=level)
 
 
 def _listed(names: str | Sequence[str] | None) -> list[str]:

@@ -42,8 +42,8 @@ SAMPLE_COLUMNS = (
 
 #: Columns of a box, after those of every sample.
 BOX_SAMPLE_COLUMNS = (
-    "unit_kind", "unit_index", "outcome", "error_type", "box_3d", "range_m", "points", "match_distance", "ate", "ase",
-    "aoe", "ave", "truth_box_3d",
+    "unit_kind", "unit_index", "outcome", "error_type", "error_sub_type", "box_3d", "range_m", "points",
+    "match_distance", "ate", "ase", "aoe", "ave", "truth_box_3d",
 )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mld_pipelines.metrics._classification import ClassificationMetrics, classification_metrics
-from mld_pipelines.metrics._error_types import BEV_IOU, CENTRE_DISTANCE, IMAGE_IOU, MatchRule
+from mld_pipelines.metrics._error_types import BEV_IOU, CENTRE_DISTANCE, IMAGE_IOU, MATCH_RULES, MatchRule
 from mld_pipelines.metrics._kitti import (
     KITTI_DIFFICULTIES,
     KittiAp,
@@ -43,6 +43,7 @@ __all__ = [
     "FRAME_METRICS",
     "IMAGE_IOU",
     "KITTI_DIFFICULTIES",
+    "MATCH_RULES",
     "NUSCENES",
     "NUSCENES_CLASSES",
     "OUTCOMES",

@@ -16,11 +16,11 @@ from mld_pipelines.metrics._matches import ERROR_TYPES
 from mld_pipelines.metrics._pairs import Pairs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
-__all__ = ["BEV_IOU", "CENTRE_DISTANCE", "IMAGE_IOU", "MatchRule", "Verdicts", "judge"]
+__all__ = ["BEV_IOU", "CENTRE_DISTANCE", "IMAGE_IOU", "MATCH_RULES", "MatchRule", "Verdicts", "judge"]
 
 CLS, LOC, BOTH, DUPE, BKG = (ERROR_TYPES.index(name) for name in ("cls", "loc", "both", "dupe", "bkg"))
 _NOTHING = -np.inf
@@ -58,6 +58,9 @@ match, and of equal scores the later row comes first."""
 
 BEV_IOU = MatchRule("iou", 0.5, 0.1)
 """3D by overlap on the ground, at TIDE's thresholds; of equal scores the earlier row comes first."""
+
+MATCH_RULES: Mapping[str, MatchRule] = {"centre_distance": CENTRE_DISTANCE, "bev_iou": BEV_IOU}
+"""Rules of 3D evaluations by the name that a policy knows them by."""
 
 IMAGE_IOU = MatchRule("iou", 0.5, 0.1)
 """2D at TIDE's thresholds."""

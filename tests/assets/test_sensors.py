@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 from assets.definitions import defs as platform
+from mld_pipelines.diagnosis import ALGORITHM_VERSION, Policy
 from mld_pipelines.evaluation import evaluate, promote_result
 from mld_pipelines.lake import Batch
 from mld_pipelines.tables import FIRST_EVENT_DAY, LANDING_REQUESTS, MONITORING_ALERTS
@@ -288,6 +289,16 @@ def test_enough_labels_request_one_re_evaluation(lake, tick, evaluated):
     repeated = tick("reevaluate", almost.cursor)
     assert [r.run_key for r in repeated.run_requests] == [run.run_key], "a repeated tick asks for the same run"
     assert tick("reevaluate", due.cursor).run_requests == []
+
+
+def test_a_re_evaluation_keeps_the_policy_of_the_result(lake, tick):
+    write_trace(lake, "val", 150, seed=2)
+    first = evaluate(lake, MODEL, policy=Policy(tau_operational=0.3)).result_name
+    requests, truth = monitored(lake, first, 220)
+    write_feedback(lake, requests, truth, at=START + timedelta(days=2))
+    (run,) = tick("reevaluate").run_requests
+    policy = json.loads(run.run_config["ops"]["evaluate_model"]["config"]["policy"])
+    assert (policy["tau_operational"], policy["algorithm_version"]) == (0.3, ALGORITHM_VERSION)
 
 
 def test_the_cool_down_outlives_the_moment_when_a_new_result_has_no_windows_yet(lake, tick, evaluated):

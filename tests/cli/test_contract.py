@@ -24,7 +24,8 @@ COMMANDS = (
     ("init",), ("up",), ("demo",), ("doctor",), ("evaluate",), ("models", "register"), ("models", "list"),
     ("trace", "run"), ("trace", "list"), ("trace", "accept"), ("trace", "discard"), ("stress", "run"),
     ("stress", "cost"), ("stress", "status"), ("labels", "import"), ("results", "list"), ("results", "show"),
-    ("results", "promote"), ("results", "compare"), ("results", "export"), ("tables", "list"), ("tables", "show"),
+    ("results", "frames"), ("results", "promote"), ("results", "compare"), ("results", "export"), ("tables", "list"),
+    ("tables", "show"),
     ("tables", "history"), ("tables", "compact"), ("tables", "vacuum"), ("monitor", "show"), ("monitor", "tail"),
     ("ingest", "status"), ("ingest", "replay"), ("lake", "migrate"), ("quality", "run"),
 )  # fmt: skip

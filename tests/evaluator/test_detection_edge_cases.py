@@ -50,6 +50,9 @@ def test_every_answer_of_a_result_exists(case: str, tmp_path: Path, capsys: pyte
     assert counted == result.get_samples().height
     classes = result.class_summary()
     assert classes["objects"].sum() + classes["predictions"].sum() == counted
+    listed = result.get_frames()
+    assert listed.height == len(CASES[case])
+    assert listed["is_error"].mean() == summary["frame_error_rate"]
     assert result.compare(result, n_boot=100).n_common == len(CASES[case])
     assert (summary["precision"] is None) == ("found" in case or "at all" in case)
     assert (summary["recall"] is None) == ("to find" in case or "at all" in case)

@@ -64,7 +64,8 @@ _PLACE = Recommendation(
     method="refine_boxes",
     title="Refine place and size",
     actions=(
-        "Most of its errors lie 2 to 4 m beside an object of their class: look in which direction they are off.",
+        "Most of its errors are at an object of their class, but not well enough for a match (2 to 4 m off, or a "
+        "bird's-eye IoU of 0.1 to 0.5): look in which direction, size or heading they are off.",
         "Along the ray: add depth cues (sweeps, cameras). Along the heading: long objects of which one end is seen.",
         "Weigh the box regression more, or fit anchor sizes to the class; refine in a second stage.",
         "Check the quality of the true boxes of this class and range: half a metre there bounds what can be learned.",
@@ -76,7 +77,7 @@ _BOX_LABELS = Recommendation(
     method="audit_boxes",
     title="Audit the true boxes",
     actions=(
-        "Most of its errors are confident boxes 2 to 4 m beside the labelled one: draw 20 pairs over the points.",
+        "Most of its errors are confident boxes near the labelled one, but no match: draw 20 pairs over the points.",
         "If points fit the prediction, correct the labels; look for a time shift between sensor and annotation.",
         "If points fit the label, look for what shifts the box: partly seen long vehicles, moving objects in sweeps.",
     ),

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from mld_pipelines.metrics import OUTCOMES, match_frames
+from mld_pipelines.metrics import CENTRE_DISTANCE, OUTCOMES, match_frames
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from mld_pipelines.metrics import MatchRule
     from mld_pipelines.records import Detections3D, Truths3D
 
 __all__ = ["candidate_scores", "unflagged"]
@@ -19,15 +20,18 @@ __all__ = ["candidate_scores", "unflagged"]
 _TP = OUTCOMES.index("tp")
 
 
-def candidate_scores(candidates: Detections3D, truths: Truths3D, *, n_classes: int) -> NDArray[np.float64]:
+def candidate_scores(
+    candidates: Detections3D, truths: Truths3D, *, n_classes: int, rule: MatchRule = CENTRE_DISTANCE
+) -> NDArray[np.float64]:
     """Return the score of the candidate that would have found each true box, 0 where none would, (T,).
 
     Args:
         candidates: Boxes below the operating point.
         truths: True boxes of the same frames.
         n_classes: Classes of the detector.
+        rule: When a box is right.
     """
-    matches = match_frames(candidates, truths, n_classes=n_classes)
+    matches = match_frames(candidates, truths, n_classes=n_classes, rule=rule)
     hits, best = matches.outcome == _TP, np.zeros(len(truths))
     best[matches.truth[hits]] = matches.score[hits]
     return best

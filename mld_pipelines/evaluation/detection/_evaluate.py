@@ -28,6 +28,7 @@ from mld_pipelines.evaluation.detection._metrics import RecordedBoxes, detection
 from mld_pipelines.evaluation.detection._stress import DetectionPool, verify_detection_windows
 from mld_pipelines.evaluation.detection._units import detection_units, unit_rows
 from mld_pipelines.evaluation.detection._verdicts import judge_boxes
+from mld_pipelines.metrics import MATCH_RULES
 from mld_pipelines.records import split_model_key
 from mld_pipelines.windows import Baseline, fit_detection_baseline
 
@@ -52,6 +53,13 @@ CONTEXT = "context"
 """Feature layer of codes that are made of where and what a box is, not of what the detector saw there."""
 
 _PREFIXES = {"prediction": "P", "object": "M"}
+#: What a reader of the numbers should know of a matching that is not the usual one.
+_SAID = {
+    "bev_iou": (
+        "predictions match by a bird's-eye IoU of 0.5, not by 2 m between centres; mAP, nds_like and the errors of "
+        "matched boxes (mate, mase, maoe, mave) stay those of nuScenes.",
+    )
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,8 +101,9 @@ def evaluate_detections(
     decision = choose_decision_dataset(counts, override=policy.decision_dataset, barred=plan.barred)
     reference = (frame["dataset_type"] == decision.dataset).to_numpy()
     fingerprint, mixed = weights_of(frame, decision.dataset)
+    rule = MATCH_RULES[policy.matching]
     scope = _Scope(population, plan, decision, fingerprint, reference)
-    units = detection_units(population, reference, threshold=policy.score_threshold)
+    units = detection_units(population, reference, threshold=policy.score_threshold, rule=rule)
     codings = _code(scope, units, tuple(candidates))
     estimation = estimate_detections(
         population, units, codings.predictions, reference, decision_dataset=decision.dataset, policy=policy
@@ -135,6 +144,7 @@ def evaluate_detections(
             scope, codings, estimation, _baseline(scope, rows, codings, verdicts, estimation.fit.misses), verified
         ),
         warnings=(
+            *_SAID.get(policy.matching, ()),
             *population.warnings,
             *itertools.chain(*said),
             *coded,
@@ -283,6 +293,7 @@ def _metrics(scope: _Scope, rows: pl.DataFrame, datasets: tuple[str, ...]) -> pl
         alpha=scope.plan.policy.alpha,
         n_classes=population.n_classes,
         class_names=population.class_names,
+        rule=MATCH_RULES[scope.plan.policy.matching],
     )
 
 

@@ -15,7 +15,7 @@ from mld_pipelines.evaluation._traits import class_choice, floats, metadata_trai
 from mld_pipelines.metrics import ERROR_TYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -48,17 +48,18 @@ _SAID = {
     "both": "have neither the class nor the place of the object near them",
     "miss": "are objects that no box found",
 }
+_SAID_OF_OVERLAP = {"loc": "overlap an object of their class too little to match"}
 
 
 def error_type_name(class_names: Sequence[str] = ()) -> pl.Expr:
-    """Return the expression that names what is wrong with a box: `bkg`, `loc`, `miss` …, a confusion with its classes.
+    """Return the expression that names what is wrong with a box: `bkg`, `loc`, `miss` …, a sub-type, a confusion.
 
     Args:
         class_names: Names by class index; indices are shown where there are none.
     """
     confusion = pl.format("cls {}→{}", class_named("label", class_names), class_named("prediction", class_names))
     is_known = (pl.col("error_type") == "cls") & pl.col("label").is_not_null()
-    return pl.when(is_known).then(confusion).otherwise(pl.col("error_type"))
+    return pl.when(is_known).then(confusion).otherwise(pl.coalesce("error_sub_type", "error_type"))
 
 
 def detection_issue_rows(
@@ -79,6 +80,7 @@ def detection_issue_rows(
         class_names: Names by class index; indices are shown where there are none.
     """
     parts = []
+    said = _SAID | (_SAID_OF_OVERLAP if units["error_sub_type"].is_not_null().any() else {})
     for kind, verdicts in zip(UNIT_KINDS, (prediction_verdicts, object_verdicts), strict=True):
         rows = unit_issue_rows(
             units.filter(pl.col("unit_kind") == kind),
@@ -88,7 +90,7 @@ def detection_issue_rows(
             class_names=class_names,
             error_type=error_type_name(class_names),
             patterns=[
-                _sentences(one, class_names) for one in verdicts.box_clues or (BoxClues(),) * len(verdicts.codes)
+                _sentences(one, class_names, said) for one in verdicts.box_clues or (BoxClues(),) * len(verdicts.codes)
             ],
         )
         parts.append(rows.with_columns(pl.lit(units["n_epoch"].first(), dtype=pl.Int64).alias("n_epoch")))
@@ -131,7 +133,7 @@ def _sizes(units: pl.DataFrame) -> npt.NDArray[np.float64]:
     return np.cbrt(volume)
 
 
-def _sentences(clues: BoxClues, class_names: Sequence[str]) -> list[str]:
+def _sentences(clues: BoxClues, class_names: Sequence[str], words: Mapping[str, str]) -> list[str]:
     """Return what the errors of a code have in common, each with its numbers."""
     n = clues.n_errors
     if n < SEVERAL:
@@ -144,7 +146,7 @@ def _sentences(clues: BoxClues, class_names: Sequence[str]) -> list[str]:
             confused = round(clues.confusion_share * n)
             said.append(f"{count} of {n} errors have the wrong class, {confused} of them are {label}→{prediction}")
         elif clues.error_type != "miss":
-            said.append(f"{count} of {n} errors {_SAID.get(clues.error_type, 'are ' + clues.error_type)}")
+            said.append(f"{count} of {n} errors {words.get(clues.error_type, 'are ' + clues.error_type)}")
     if clues.candidate_share >= PATTERN_SHARE:
         near = round(clues.candidate_share * n)
         said.append(f"on {near} of {n} missed objects lies a candidate of their class below the operating point")

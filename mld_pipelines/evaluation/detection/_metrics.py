@@ -13,6 +13,7 @@ from mld_pipelines.evaluation._summary import METRIC_COLUMNS, METRIC_EXTRAS
 from mld_pipelines.evaluation._views import ALEATORIC
 from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.metrics import (
+    CENTRE_DISTANCE,
     NUSCENES,
     NUSCENES_CLASSES,
     TP_ERRORS,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mld_pipelines.metrics import NuScenesMetrics
+    from mld_pipelines.metrics import MatchRule, NuScenesMetrics
 
 __all__ = ["DETECTION_EXTRAS", "RecordedBoxes", "class_metrics", "counted_units", "detection_metric_rows"]
 
@@ -98,6 +99,7 @@ def detection_metric_rows(
     alpha: float,
     n_classes: int,
     class_names: Sequence[str] = (),
+    rule: MatchRule = CENTRE_DISTANCE,
 ) -> pl.DataFrame:
     """Return the rows of `evaluation/metrics` without their attempt columns.
 
@@ -109,12 +111,13 @@ def detection_metric_rows(
         alpha: One minus the level of the intervals of shares, which reckon that boxes of a frame err together.
         n_classes: Classes of the model.
         class_names: Names by class index; those of nuScenes bring its rules for barriers and cones.
+        rule: When a box is right; mAP and the errors of matched boxes are nuScenes', whatever it is.
     """
     policy = _policy(n_classes, class_names)
     rows: list[dict[str, Any]] = []
     for dataset in sorted(boxes):
         own = units.filter(pl.col("dataset_type") == dataset)
-        values = [*_metrics(own, boxes[dataset], policy, alpha), *_ratios(counted_units(own), alpha)]
+        values = [*_metrics(own, boxes[dataset], policy, alpha, rule), *_ratios(counted_units(own), alpha)]
         rows += [{"dataset_type": dataset, **row} for row in values]
     names = ("dataset_type", "scope", "metric", "value", "low", "high", "n")
     schema = {name: EVALUATION_METRICS.column(name).data_type for name in names}
@@ -128,7 +131,9 @@ class _Share(NamedTuple):
     n: int
 
 
-def _metrics(own: pl.DataFrame, boxes: RecordedBoxes, policy: NuScenesPolicy, alpha: float) -> list[dict[str, Any]]:
+def _metrics(
+    own: pl.DataFrame, boxes: RecordedBoxes, policy: NuScenesPolicy, alpha: float, rule: MatchRule
+) -> list[dict[str, Any]]:
     predictions, counted = own.filter(pl.col("unit_kind") == "prediction"), counted_units(own)
     shares = {
         "accuracy": _share(counted, ~pl.col("is_error"), alpha),
@@ -143,7 +148,7 @@ def _metrics(own: pl.DataFrame, boxes: RecordedBoxes, policy: NuScenesPolicy, al
         "n_missed": counted.height - predictions.height,
         "f1": 2 * precision * recall / (precision + recall) if precision and recall else _zero(precision, recall),
         **_of_predictions(predictions),
-        **_of_boxes(boxes, policy),
+        **_of_boxes(boxes, policy, rule),
     }
     behind = dict.fromkeys(_OF_PREDICTIONS, predictions.height) | {"n_inputs": len(boxes.input_ids)}
     complete = {name: _Share(value, None, None, behind.get(name, counted.height)) for name, value in values.items()}
@@ -196,10 +201,10 @@ def _of_predictions(predictions: pl.DataFrame) -> dict[str, float | None]:
     }
 
 
-def _of_boxes(boxes: RecordedBoxes, policy: NuScenesPolicy) -> dict[str, float | None]:
+def _of_boxes(boxes: RecordedBoxes, policy: NuScenesPolicy, rule: MatchRule) -> dict[str, float | None]:
     """Return what is known over the whole range of scores: the ranking, mAP and the errors of matched boxes."""
     found, real = boxes.detections, boxes.truths
-    matches = match_frames(found, real, n_classes=policy.n_classes, half_turn=policy.half_turn)
+    matches = match_frames(found, real, n_classes=policy.n_classes, rule=rule)
     recorded = matches.detection >= 0
     auroc = roc_auc(matches.score[recorded], ~matches.is_error[recorded])
     metrics, _ = _nuscenes(boxes, policy)

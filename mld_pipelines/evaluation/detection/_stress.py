@@ -176,9 +176,8 @@ def _copy_tallies(rows: pl.DataFrame, pool: DetectionPool, keys: list[str]) -> F
     origins = rows["origin"].to_numpy()
     boxes, truths = frame_boxes(rows), frame_truths(pool.population.rows[origins])
     frames = _split(boxes, pool)
-    matches = match_frames(
-        boxes.recorded, truths, n_classes=pool.population.n_classes, thresholds=pool.units.thresholds
-    )
+    units, n_classes = pool.units, pool.population.n_classes
+    matches = match_frames(boxes.recorded, truths, n_classes=n_classes, thresholds=units.thresholds, rule=units.rule)
     outcome = matches.outcome[matches.outcome != _FN]  # of the kept boxes, in their order
     codes = _codes(frames, pool)
     estimator = pool.estimation.fit.estimator

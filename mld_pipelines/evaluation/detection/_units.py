@@ -11,14 +11,14 @@ import polars as pl
 from mld_pipelines.diagnosis import split_detections
 from mld_pipelines.evaluation.detection._candidates import candidate_scores
 from mld_pipelines.exceptions import MldError
-from mld_pipelines.metrics import ERROR_TYPES, OUTCOMES, SUB_TYPES, match_frames, operating_point
+from mld_pipelines.metrics import CENTRE_DISTANCE, ERROR_TYPES, OUTCOMES, SUB_TYPES, match_frames, operating_point
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from mld_pipelines.diagnosis import DetectedFrames
     from mld_pipelines.evaluation.detection._population import DetectionPopulation
-    from mld_pipelines.metrics import Matches
+    from mld_pipelines.metrics import Matches, MatchRule
 
 __all__ = ["DetectionUnits", "detection_units", "unit_rows"]
 
@@ -32,6 +32,7 @@ class DetectionUnits:
 
     Attributes:
         thresholds: (C,) operating point, chosen on the reference unless it was given.
+        rule: When a prediction is right.
         frames: Kept predictions and candidates of all frames.
         prediction_rows: (N,) rows of the matches that are kept predictions, in the order of `frames.kept`.
         matches: One row per prediction and per truth that was not found.
@@ -43,6 +44,7 @@ class DetectionUnits:
     """
 
     thresholds: npt.NDArray[np.float64]
+    rule: MatchRule
     frames: DetectedFrames
     prediction_rows: npt.NDArray[np.int64]
     matches: Matches
@@ -63,7 +65,11 @@ class DetectionUnits:
 
 
 def detection_units(
-    population: DetectionPopulation, reference: npt.NDArray[np.bool_], *, threshold: float | None = None
+    population: DetectionPopulation,
+    reference: npt.NDArray[np.bool_],
+    *,
+    threshold: float | None = None,
+    rule: MatchRule = CENTRE_DISTANCE,
 ) -> DetectionUnits:
     """Choose the operating point on the reference and match all frames at it.
 
@@ -71,17 +77,18 @@ def detection_units(
         population: The frames.
         reference: (F,) frames of the dataset that decides.
         threshold: Operating threshold of all classes; None takes the best F1 of each.
+        rule: When a prediction is right.
     """
     n_classes = population.n_classes
     if threshold is None:
         boxes, truths = population.part(reference)
         thresholds = operating_point(
-            match_frames(boxes.recorded, truths, n_classes=n_classes), n_classes=n_classes
+            match_frames(boxes.recorded, truths, n_classes=n_classes, rule=rule), n_classes=n_classes
         ).thresholds
     else:
         thresholds = np.full(n_classes, threshold)
     recorded = population.boxes.recorded
-    matches = match_frames(recorded, population.truths, n_classes=n_classes, thresholds=thresholds)
+    matches = match_frames(recorded, population.truths, n_classes=n_classes, thresholds=thresholds, rule=rule)
     frames = split_detections(
         recorded,
         population.boxes.suppressed,
@@ -95,21 +102,24 @@ def detection_units(
         raise MldError("matches and kept predictions are not the same boxes; this is a defect, please report it.")
     return DetectionUnits(
         thresholds=thresholds,
+        rule=rule,
         frames=frames,
         prediction_rows=rows,
         matches=matches,
-        **_objects(population, matches, frames),
+        **_objects(population, matches, frames, rule),
     )
 
 
-def _objects(population: DetectionPopulation, matches: Matches, frames: DetectedFrames) -> dict[str, Any]:
+def _objects(
+    population: DetectionPopulation, matches: Matches, frames: DetectedFrames, rule: MatchRule
+) -> dict[str, Any]:
     truths, labels = population.truths, population.truths.labels
     missed, lost, best = np.zeros(len(labels), np.bool_), np.ones(len(labels), np.bool_), np.zeros(len(labels))
     hits = matches.outcome == _TP
     lost[matches.truth[hits]] = False
     np.maximum.at(best, matches.truth[hits], matches.score[hits])
     missed[matches.truth[(matches.outcome == _FN) & (matches.error_type == _MISS)]] = True
-    shown = candidate_scores(frames.candidates, truths, n_classes=population.n_classes)
+    shown = candidate_scores(frames.candidates, truths, n_classes=population.n_classes, rule=rule)
     best[missed] = shown[missed]
     known = np.flatnonzero(labels >= 0)
     return {"objects": known, "is_missed": missed[known], "is_not_found": lost[known], "best_score": best[known]}
@@ -135,10 +145,23 @@ def _predictions(population: DetectionPopulation, units: DetectionUnits) -> pl.D
         "error_type": _names(ERROR_TYPES, matches.error_type[rows]),
         "error_sub_type": _names(SUB_TYPES, matches.sub_type[rows]),
         "truth_index": _where(truth - population.truths.offsets[frame], truth >= 0),
-        "match_distance": pl.Series(matches.value[rows], nan_to_null=True),
+        "match_distance": pl.Series(_distances(population, units), nan_to_null=True),
         **{name: pl.Series(getattr(matches, name)[rows], nan_to_null=True) for name in ("ate", "ase", "aoe", "ave")},
     }
     return _with_identity(population, frame, kept.boxes, values, "prediction")
+
+
+def _distances(population: DetectionPopulation, units: DetectionUnits) -> npt.NDArray[np.float64]:
+    """Return the distance of each prediction from the truth it is about, whatever matching went by; NaN without one."""
+    matches, rows = units.matches, units.prediction_rows
+    if units.rule.measure == "distance":
+        return matches.value[rows]
+    truth = matches.truth[rows]
+    apart = np.full(len(rows), np.nan)
+    about = np.flatnonzero(truth >= 0)
+    gap = units.frames.kept.boxes[about, :2] - population.truths.boxes[truth[about], :2]
+    apart[about] = np.hypot(gap[:, 0], gap[:, 1])
+    return apart
 
 
 def _objects_rows(population: DetectionPopulation, units: DetectionUnits) -> pl.DataFrame:
