@@ -39,7 +39,7 @@ class Registration:
         model_name: Name under which traces are recorded (models only).
         version_name: Version under which traces are recorded (models only).
         families: Corruption families of a stress pass: `image`, `tabular`, `points` or `module:function`; None takes
-            what fits the shape of the inputs (models only).
+            what fits the shape of the inputs, of frames `points` (models only).
     """
 
     kind: Kind
@@ -83,7 +83,7 @@ def register_model(
         version_name: Version identifier of the traces.
         params: Keyword arguments of the factory (JSON values).
         families: Corruption families of a stress pass: `image`, `tabular`, `points` or `module:function`; None takes
-            what fits the shape of the inputs.
+            what fits the shape of the inputs, of frames `points`.
 
     Raises:
         ConfigurationError: A factory or the families' function cannot be imported from here.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import frame_factories
 import polars as pl
@@ -39,6 +40,7 @@ from mld_pipelines.tracing import (
 from mld_pipelines.tracing._worker import one_thread
 from mld_pipelines.training import ObjectDetection3DTracer
 
+KITTI = Path(__file__).resolve().parents[3] / "shared" / "data" / "kitti"
 KEY = "pillars@v1"
 INLINE = PoolPolicy(backend="inline", max_attempts=1)
 #: Two frames under every kind at one severity.
@@ -237,6 +239,18 @@ def test_clouds_without_an_intensity_have_no_family_of_it(lake):
     register(lake, model="frame_factories:bare_model", dress="bare")
     report = run(lake)
     assert (report.families, report.sets, report.complete) == (("density", "coverage", "noise"), 6, True)
+
+
+@pytest.mark.skipif(not KITTI.exists(), reason="../shared/data/kitti is missing")
+def test_real_sweeps_of_a_folder_are_stressed_by_its_path(lake):
+    register(lake, trace=False)
+    folder = f"kitti:{KITTI}?classes=Car,Truck,Pedestrian,Cyclist"
+    trace_run(lake, "pillars", folder, dataset_type="val", pool=INLINE)
+    report = run(lake, options=StressOptions(severities=(5,), max_inputs=1))
+    assert (report.families, report.rows, report.complete) == (("density", "coverage", "noise", "intensity"), 7, True)
+    found = stress_error_rates(lake, report.stream_id)
+    assert found["box_change"].null_count() == 0
+    assert copies(lake)["input_hash"].n_unique() == 7
 
 
 def test_other_weights_than_the_traced_are_refused(lake):
