@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mld_pipelines.capture import Identity, StressCall, StressEncoder, decode, microseconds
 from mld_pipelines.exceptions import WorkerPoolError
 from mld_pipelines.lake import Batch
@@ -102,9 +104,9 @@ class FrameStressWriter(StressWriter):
         """See `BatchWriter.encode`."""
         segment = decode(columns["segment"].tobytes())
         known = {column.name for column in LANDING_STRESS.columns}
-        # what is really there is known of the original, and not stored again
+        # what is really there is known of the original, and not stored again; a frame has no label
         found = {name: values for name, values in segment.columns.items() if name in known}
-        return segment.rows, found | self.job.facts(seq)
+        return segment.rows, found | self.job.facts(seq) | {"label": np.full(segment.rows, -1)}
 
 
 def complete_stress(writer: StressWriter) -> dict[str, Any]:

@@ -205,6 +205,7 @@ def write_stressed_frames(
             pl.lit(0, dtype=pl.Int64).alias("seed"),
             pl.lit("1").alias("family_version"),
             pl.lit(START).cast(TIMESTAMP).alias("captured_at"),
+            pl.lit(-1, dtype=pl.Int64).alias("label"),
             *lists.values(),
         )
         lake.commit_once(LANDING_STRESS, [Batch(stream, seq, rows)])

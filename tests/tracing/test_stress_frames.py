@@ -87,7 +87,8 @@ def test_every_chosen_frame_is_there_under_every_kind(passed):
     for row in rows.iter_rows(named=True):
         assert {name: row[name] for name in alike} == {name: traced[row["input_id"]][name] for name in alike}
         assert (row["task"], row["source_dataset"], row["severity"], row["seed"]) == ("od3d", "val", 3, 0)
-        assert row["label"] is row["logits"] is row["prediction"] is row["metadata"] is None
+        assert row["logits"] is row["prediction"] is row["metadata"] is None
+        assert row["label"] == -1
         assert row["input_hash"] != traced[row["input_id"]]["input_hash"]
     assert rows["input_hash"].n_unique() == 14
 

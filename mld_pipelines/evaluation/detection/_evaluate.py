@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -64,13 +63,25 @@ _SAID = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Scope:
-    """What is evaluated, and who decides: `reference` marks the frames of the deciding dataset."""
+    """What is evaluated, and who decides.
+
+    Attributes:
+        population: The frames.
+        plan: Policy and seed.
+        decision: The dataset that decides.
+        fingerprint: Its weights.
+        reference: (F,) its frames.
+        datasets: All datasets, sorted.
+        notes: What a reader should know before anything is computed.
+    """
 
     population: DetectionPopulation
     plan: EvaluationPlan
     decision: Decision
     fingerprint: str
     reference: npt.NDArray[np.bool_]
+    datasets: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,17 +107,12 @@ def evaluate_detections(
         candidates: Codebooks of earlier results that may be reused.
         copies: Told fingerprint and decision dataset, returns their stressed copies (rows of `traces/stress`).
     """
-    frame, policy = population.frame, plan.policy
-    counts = dict(frame.group_by("dataset_type").len().sort("dataset_type").iter_rows())
-    decision = choose_decision_dataset(counts, override=policy.decision_dataset, barred=plan.barred)
-    reference = (frame["dataset_type"] == decision.dataset).to_numpy()
-    fingerprint, mixed = weights_of(frame, decision.dataset)
-    rule = MATCH_RULES[policy.matching]
-    scope = _Scope(population, plan, decision, fingerprint, reference)
-    units = detection_units(population, reference, threshold=policy.score_threshold, rule=rule)
+    scope = _scope(population, plan)
+    policy, reference, dataset = plan.policy, scope.reference, scope.decision.dataset
+    units = detection_units(population, reference, threshold=policy.score_threshold, rule=MATCH_RULES[policy.matching])
     codings = _code(scope, units, tuple(candidates))
     estimation = estimate_detections(
-        population, units, codings.predictions, reference, decision_dataset=decision.dataset, policy=policy
+        population, units, codings.predictions, reference, decision_dataset=dataset, policy=policy
     )
     pool = DetectionPool(
         population=population,
@@ -114,40 +120,64 @@ def evaluate_detections(
         coding=codings.predictions,
         estimation=estimation,
         reference=reference,
-        decision_dataset=decision.dataset,
+        decision_dataset=dataset,
     )
-    stressed = copies(fingerprint, decision.dataset) if copies else None
+    stressed = copies(scope.fingerprint, dataset) if copies else None
     verified = verify_detection_windows(stressed, pool, seed=policy.seed)
-    facts = unit_rows(population, units)
+    return _outcome(scope, units, codings, estimation, verified)
+
+
+def _scope(population: DetectionPopulation, plan: EvaluationPlan) -> _Scope:
+    frame = population.frame
+    counts = dict(frame.group_by("dataset_type").len().sort("dataset_type").iter_rows())
+    decision = choose_decision_dataset(counts, override=plan.policy.decision_dataset, barred=plan.barred)
+    fingerprint, mixed = weights_of(frame, decision.dataset)
+    return _Scope(
+        population=population,
+        plan=plan,
+        decision=decision,
+        fingerprint=fingerprint,
+        reference=(frame["dataset_type"] == decision.dataset).to_numpy(),
+        datasets=tuple(counts),
+        notes=(
+            *_SAID.get(plan.policy.matching, ()),
+            *population.warnings,
+            *repetition_warnings(frame, decision.dataset),
+            *mixed,
+            *decision.warnings,
+        ),
+    )
+
+
+def _outcome(
+    scope: _Scope,
+    units: DetectionUnits,
+    codings: _Codings,
+    estimation: DetectionEstimation,
+    verified: Verification,
+) -> PopulationOutcome:
+    facts = unit_rows(scope.population, units)
     verdicts = _judge(scope, facts, units, codings)
     rows = _scored(facts, units, codings, estimation, verdicts)
-    said = repetition_warnings(frame, decision.dataset), mixed, decision.warnings
-    coded = *codings.predictions.warnings, *codings.objects.warnings
-    book, names = codings.predictions.codebook, population.class_names
+    book, names, dataset = codings.predictions.codebook, scope.population.class_names, scope.decision.dataset
+    baseline = _baseline(scope, rows, codings, verdicts, estimation.fit.misses)
     return PopulationOutcome(
-        n_epoch=population.n_epoch,
-        decision_dataset=decision.dataset,
-        fingerprint=fingerprint,
+        n_epoch=scope.population.n_epoch,
+        decision_dataset=dataset,
+        fingerprint=scope.fingerprint,
         codebook_id=book.codebook_id if book else None,
         previous_codebook_id=codings.predictions.previous_id,
         units=rows,
-        metrics=_metrics(scope, rows, tuple(counts)),
-        issues=detection_issue_rows(rows, *verdicts, decision_dataset=decision.dataset, class_names=names),
+        metrics=_metrics(scope, rows, scope.datasets),
+        issues=detection_issue_rows(rows, *verdicts, decision_dataset=dataset, class_names=names),
         codes=detection_code_rows(
-            rows,
-            codings.predictions,
-            codings.objects,
-            decision_dataset=decision.dataset,
-            class_names=names,
+            rows, codings.predictions, codings.objects, decision_dataset=dataset, class_names=names
         ),
-        artifact_values=_artifact_values(
-            scope, codings, estimation, _baseline(scope, rows, codings, verdicts, estimation.fit.misses), verified
-        ),
+        artifact_values=_artifact_values(scope, codings, estimation, baseline, verified),
         warnings=(
-            *_SAID.get(policy.matching, ()),
-            *population.warnings,
-            *itertools.chain(*said),
-            *coded,
+            *scope.notes,
+            *codings.predictions.warnings,
+            *codings.objects.warnings,
             *estimation.fit.estimator.badges,
             *verified.warnings,
         ),
