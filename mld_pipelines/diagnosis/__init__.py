@@ -74,6 +74,11 @@ from mld_pipelines.diagnosis.detection._frames import (
 from mld_pipelines.diagnosis.detection._misses import MISS_SCORE_NAMES, ExpectedMisses
 from mld_pipelines.diagnosis.detection._scorer import DetectionScorer, ScoredFrames
 from mld_pipelines.diagnosis.detection._scores import DETECTION_SCORE_MEANINGS, DETECTION_SCORE_NAMES
+from mld_pipelines.diagnosis.detection._unseen_candidates import (
+    misses_per_frame,
+    shows_no_candidates,
+    with_candidate_badge,
+)
 from mld_pipelines.diagnosis.detection._window import (
     DetectionWindowReference,
     DetectionWindowState,
@@ -193,6 +198,7 @@ __all__ = [
     "is_informative",
     "jeffreys_interval",
     "link_codes",
+    "misses_per_frame",
     "needs_growth",
     "object_context",
     "posterior_cdf",
@@ -205,6 +211,7 @@ __all__ = [
     "refit_warm",
     "select_bank",
     "select_detection_bank",
+    "shows_no_candidates",
     "split_detections",
     "support_limit",
     "tempered_confidence",
@@ -213,5 +220,6 @@ __all__ = [
     "unseen_excess",
     "window_state",
     "window_units",
+    "with_candidate_badge",
     "worse_than_rest",
 ]
