@@ -77,6 +77,11 @@ from mld_pipelines.diagnosis.detection._scorer import DetectionScorer, ScoredFra
 from mld_pipelines.diagnosis.detection._scores import DETECTION_SCORE_MEANINGS, DETECTION_SCORE_NAMES
 from mld_pipelines.diagnosis.detection._shift_fit import fit_detection_shift
 from mld_pipelines.diagnosis.detection._shift_map import DetectionShiftMap, RateMap
+from mld_pipelines.diagnosis.detection._unseen_candidates import (
+    misses_per_frame,
+    shows_no_candidates,
+    with_candidate_badge,
+)
 from mld_pipelines.diagnosis.detection._window import (
     DetectionWindowReference,
     DetectionWindowState,
@@ -200,6 +205,7 @@ __all__ = [
     "is_informative",
     "jeffreys_interval",
     "link_codes",
+    "misses_per_frame",
     "needs_growth",
     "object_context",
     "posterior_cdf",
@@ -212,6 +218,7 @@ __all__ = [
     "refit_warm",
     "select_bank",
     "select_detection_bank",
+    "shows_no_candidates",
     "split_detections",
     "support_limit",
     "tempered_confidence",
@@ -220,5 +227,6 @@ __all__ = [
     "unseen_excess",
     "window_state",
     "window_units",
+    "with_candidate_badge",
     "worse_than_rest",
 ]

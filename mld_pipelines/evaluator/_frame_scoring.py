@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from mld_pipelines.evaluator._scoring import Given, ScorerChoice
 
 __all__ = ["estimate_given_frames", "score_given_frames"]
+
+_log = logging.getLogger("mld_pipelines.evaluator")
 
 _IDENTITY = ("request_id", "dataset_type", "n_epoch", "input_id", "event_at", "stream_id", "seq", "row")
 _NEEDED = ("boxes_3d", "scores", "labels")
@@ -102,4 +105,12 @@ def _completed(frame: pl.DataFrame) -> pl.DataFrame:
 def _scored(part: pl.DataFrame, scorer: DetectionScorer) -> pl.DataFrame:
     kept = [name for name in _IDENTITY if name in part.columns]
     rows = part.select("_order", *dict.fromkeys([*kept, *FRAME_INPUT_COLUMNS]))
+    blind = rows["suppressed_labels"].null_count()
+    if blind and scorer.estimator.scorer.has_suppressed:
+        _log.warning(
+            "%d of %d frames come without suppressed candidates, which the reference of %r has: risk scores made of "
+            "them contribute nothing, and misses are assumed as in the reference. Pass suppressed_boxes_3d, "
+            "suppressed_scores and suppressed_labels.",
+            blind, rows.height, scorer.result_name,
+        )  # fmt: skip
     return score_frames(rows.with_columns(pl.lit(scorer.fingerprint).alias("fingerprint")), scorer)

@@ -38,6 +38,13 @@ class FrameScoring(ResultScorers["DetectionScorer"]):
             scorer = self.scorer(columns["fingerprint"])
             if scorer is None:
                 return {}
+            if scorer.estimator.scorer.has_suppressed and "suppressed_labels" not in columns:
+                self.say(
+                    "candidates",
+                    f"frames come without suppressed candidates, which the reference of {self._result_name!r} has: "
+                    "risk scores made of them contribute nothing, and misses are assumed as in the reference. Trace "
+                    "and evaluate the detector as it runs here.",
+                )
             try:
                 batch = _batch(scorer, columns)
                 if batch is not None:
@@ -57,28 +64,29 @@ class FrameScoring(ResultScorers["DetectionScorer"]):
         given = columns | {"fingerprint": scorer.fingerprint}  # other weights were accepted
         frames = to_frame(LANDING_INFERENCES, rows, given, only=FRAME_INPUT_COLUMNS)
         parts = [self._scored(frame, scorer) for frame in frames.iter_slices(1)]
-        scores = pl.concat(parts).select(FRAME_SCORE_COLUMNS)
-        if scores["scored_by"].null_count() < rows:
-            return from_frame(scores)
-        if not self.has_failed:
+        scores = pl.concat([part for part, _ in parts]).select(FRAME_SCORE_COLUMNS)
+        refused, unscored = sum(failed for _, failed in parts), scores["scored_by"].null_count()
+        if unscored > refused:
             self.say(
                 "incomplete",
                 f"frames land unscored: result {self._result_name!r} was made with features or class scores that this "
-                "detector does not give. Trace and evaluate it as it runs here.",
+                f"detector does not give ({unscored - refused} of {rows} frames at first). Trace and evaluate it as it "
+                "runs here.",
             )
-        return {}
+        return from_frame(scores) if unscored < rows else {}
 
-    def _scored(self, frame: pl.DataFrame, scorer: DetectionScorer) -> pl.DataFrame:
+    def _scored(self, frame: pl.DataFrame, scorer: DetectionScorer) -> tuple[pl.DataFrame, bool]:
+        """Return one frame with its score columns, and whether it was refused."""
         import polars as pl
 
         from mld_pipelines.evaluation import FRAME_SCORE_COLUMNS, score_frames
 
         try:
-            return score_frames(frame, scorer)
+            return score_frames(frame, scorer), False
         except InvalidInputError as error:
             self.failed(error)
             nothing = {name: LANDING_INFERENCES.column(name).data_type for name in FRAME_SCORE_COLUMNS}
-            return frame.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in nothing.items())
+            return frame.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in nothing.items()), True
 
 
 def _batch(scorer: DetectionScorer, columns: Columns) -> dict[str, Any] | None:

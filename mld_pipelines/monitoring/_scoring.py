@@ -76,11 +76,6 @@ class ResultScorers(Generic[S]):
         """Say that scoring failed; the inferences land without scores."""
         self.say("failed", f"inferences land unscored: {type(error).__name__}: {error}")
 
-    @property
-    def has_failed(self) -> bool:
-        """Whether that was said of any inference."""
-        return "failed" in self._said
-
     def _loaded(self, fingerprint: str) -> S | None:
         """Return the scorer of the epoch with these weights, else the latest of the result."""
         if fingerprint in self._by_fingerprint:

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from mld_pipelines.diagnosis import DetectionWindowState, estimate_detection_window
+from mld_pipelines.diagnosis import (
+    DetectionWindowState,
+    estimate_detection_window,
+    misses_per_frame,
+    shows_no_candidates,
+    with_candidate_badge,
+)
 from mld_pipelines.windows._bins import range_quantiles
 from mld_pipelines.windows._drift import MIN_UNITS, drift_threshold, jensen_shannon
 
@@ -91,6 +97,7 @@ def derive_estimate(state: dict[str, Any], reference: DetectionWindowReference) 
         reference: Window reference of its result.
     """
     frames = state["n_frames"]
+    is_blind = shows_no_candidates(reference, frames=frames, candidates=state["n_candidates"])
     sums = DetectionWindowState(
         frames=frames,
         boxes=state["n_scored"],
@@ -99,10 +106,10 @@ def derive_estimate(state: dict[str, Any], reference: DetectionWindowReference) 
         candidates=state["n_candidates"],
         sum_miss_proba=state["missed_proba_sum"],
         n_candidates_above=state["n_candidates_over"],
-        sum_without_candidate=frames * reference.without_candidate,
+        sum_without_candidate=frames * (misses_per_frame(reference) if is_blind else reference.without_candidate),
         n_unseen=state["n_unseen"],
     )
-    estimate = estimate_detection_window(sums, reference)
+    estimate = with_candidate_badge(estimate_detection_window(sums, reference), sums, reference)
     return {
         "expected_misses": sums.sum_miss_proba + sums.sum_without_candidate if frames else None,
         "precision_estimated": estimate.precision,

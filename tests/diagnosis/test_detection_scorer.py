@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mld_pipelines.diagnosis import (
+    DETECTION_SCORE_NAMES,
     UNCODED,
     CodebookIdentity,
+    DetectionEstimator,
     DetectionScorer,
     Policy,
     estimate_detection_window,
@@ -19,6 +23,7 @@ from mld_pipelines.diagnosis import (
     prediction_features,
     prediction_probabilities,
     split_detections,
+    with_candidate_badge,
 )
 from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.records import Detections3D
@@ -226,7 +231,8 @@ def test_a_frame_among_very_many_is_scored_as_alone(scorer, production):
 def test_frames_without_boxes_have_no_unit(scorer, production):
     rows = np.zeros(len(production.recorded), bool)
     empty = production.recorded.take(rows)
-    scored = scorer.score(empty, None, class_scores=np.empty((0, 3)), class_space="sigmoid", features=np.empty((0, 6)))
+    nothing = {"class_scores": np.empty((0, 3)), "class_space": "sigmoid", "features": np.empty((0, 6))}
+    scored = scorer.score(empty, empty, **nothing)
     assert scored.error_code == [None] * FRAMES
     assert scored.category == [None] * FRAMES
     assert scored.expected_errors.tolist() == [0.0] * FRAMES
@@ -293,3 +299,74 @@ def test_scored_frames_make_a_window(scorer, production):
 def test_what_does_not_fit_is_refused(scorer, production, changes, message):
     with pytest.raises(InvalidInputError, match=message):
         score(scorer, production, **changes)
+
+
+OF_CANDIDATES = ("support", "support_score", "support_spread", "support_class", "clutter")
+
+
+def without_candidates(scorer, world, order=None):
+    order = range(world.recorded.frames) if order is None else order
+    keys = [world.keys[frame] for frame in order]
+    return scorer.score(
+        world.recorded, None, class_scores=world.class_scores, class_space="sigmoid", features=world.features, keys=keys
+    )
+
+
+def logit(chances):
+    p = np.asarray(chances, np.float64)
+    return np.log(p) - np.log1p(-p)
+
+
+def test_candidates_that_were_not_recorded_say_nothing_about_a_box(scorer, production):
+    """The log-odds lack what the scores made of candidates added, and nothing else."""
+    whole, blind = score(scorer, production), without_candidates(scorer, production)
+    columns = [DETECTION_SCORE_NAMES.index(name) for name in OF_CANDIDATES]
+    added = scorer.estimator.model.contributions(whole.risk_scores)[:, columns].sum(axis=1)
+    assert np.abs(added).max() > 0.1
+    found = logit(blind.box_error_proba[blind.rows])
+    assert found == pytest.approx(logit(whole.box_error_proba[whole.rows]) - added, abs=1e-4)
+    assert blind.box_error_codes == whole.box_error_codes
+    reasons = {reason.score for row in scorer.estimator.reasons(blind.risk_scores) for reason in row}
+    assert reasons.isdisjoint(OF_CANDIDATES)
+
+
+def test_misses_of_frames_without_candidates_are_those_of_the_reference(scorer, production):
+    blind = without_candidates(scorer, production)
+    reference = scorer.window_reference
+    usual = reference.n_missed / reference.frames
+    assert blind.expected_misses.tolist() == [pytest.approx(usual)] * FRAMES
+    assert len(blind.misses) == 0
+    state = scorer.window_state(blind)
+    estimate = with_candidate_badge(estimate_detection_window(state, reference), state, reference)
+    assert "no candidates visible" in estimate.badges
+    seen = scorer.window_state(score(scorer, production))
+    known = estimate_detection_window(seen, reference)
+    assert with_candidate_badge(known, seen, reference) == known
+    assert estimate.recall == pytest.approx(known.recall, abs=0.15)
+
+
+def test_candidates_that_the_reference_did_not_have_are_left_out(plain_scorers):
+    scorer, world = plain_scorers["bare"]
+    bare = {"class_scores": None, "class_space": None, "features": None}
+    given, without = score(scorer, world, **bare), scorer.score(world.recorded, None, keys=world.keys)
+    assert given.box_error_proba.tobytes() == without.box_error_proba.tobytes()
+    assert given.expected_misses.tobytes() == without.expected_misses.tobytes()
+
+
+def test_whether_there_were_candidates_is_stored_and_older_artifacts_do_not_know(scorer, production):
+    estimator = scorer.estimator
+    assert DetectionEstimator.from_bytes(estimator.to_bytes()).scorer.has_suppressed is True
+    older = dataclasses.replace(estimator, scorer=dataclasses.replace(estimator.scorer, has_suppressed=None))
+    again = DetectionEstimator.from_bytes(older.to_bytes())
+    assert again.scorer.has_suppressed is None
+    frames = split_detections(
+        production.recorded, None, thresholds=THRESHOLDS, class_scores=production.class_scores, class_space="sigmoid",
+        features=production.features,
+    )  # fmt: skip
+    assert not again.lacks_candidates(frames)
+    assert estimator.lacks_candidates(frames)
+    codes = np.zeros(len(frames), np.int64)
+    columns = [DETECTION_SCORE_NAMES.index(name) for name in OF_CANDIDATES]
+    before, now = (one.risk_scores(frames, codes=codes) for one in (again, estimator))
+    assert (before[:, columns] != now[:, columns]).any()
+    np.testing.assert_array_equal(np.delete(before, columns, axis=1), np.delete(now, columns, axis=1))

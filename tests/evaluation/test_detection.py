@@ -342,3 +342,16 @@ def test_the_operating_point_can_be_set(tmp_path: Any) -> None:
     }
     assert (metrics[None]["recall"], metrics[None]["n_missed"]) == (1.0, 0)
     assert (metrics[0.6]["recall"], metrics[0.6]["n_missed"]) == (0.5, 2)
+
+
+def test_frames_with_and_without_suppressed_candidates_are_said(tmp_path: Any) -> None:
+    lake = Lake.open(str(tmp_path / "lake"))
+    write_frames(lake, "val", 60, seed=1)
+    write_frames(lake, "train", 40, seed=2, drop=("suppressed_boxes_3d", "suppressed_scores", "suppressed_labels"))
+    result = evaluate(lake, MODEL)
+    said = [text for text in result.row["warnings"] if "suppressed candidates" in text]
+    assert said == [
+        "40 of 100 frames come without suppressed candidates, the others with them: what warns of errors and misses is "
+        "not the same in both. Trace all datasets of one version the same way."
+    ]
+    assert load_detection_scorer(lake, result.result_name).estimator.scorer.has_suppressed is True

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from mld_pipelines.evaluation import FRAME_SCORE_COLUMNS, evaluate, load_detection_scorer, score_frames
+from mld_pipelines.evaluation import FRAME_SCORE_COLUMNS, estimate_frames, evaluate, load_detection_scorer, score_frames
 from mld_pipelines.evaluation.detection._frame_boxes import frame_boxes
 from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.lake import Lake
@@ -134,3 +134,32 @@ def test_a_class_that_the_model_does_not_know_is_refused(rows, scorer):
 
 def test_no_frames_are_no_scores(rows, scorer):
     assert score_frames(rows.head(0), scorer).height == 0
+
+
+SUPPRESSED = ("suppressed_boxes_3d", "suppressed_scores", "suppressed_labels")
+
+
+def test_frames_without_suppressed_candidates_are_told_apart_from_those_with_none(rows, scored, scorer):
+    """Half the frames come without, some of the others have empty lists: each is scored as alone."""
+    without = pl.int_range(pl.len()) % 2 == 0
+    mixed = rows.with_columns(pl.when(~without).then(pl.col(name)).alias(name) for name in SUPPRESSED)
+    found = score_frames(mixed, scorer)
+    for number in range(12):
+        alone = score_frames(mixed.slice(number, 1), scorer)
+        assert_frame_equal(found.slice(number, 1), alone)
+    odd = pl.int_range(pl.len()) % 2 == 1
+    assert_frame_equal(found.filter(odd).select(FRAME_SCORE_COLUMNS), scored.filter(odd).select(FRAME_SCORE_COLUMNS))
+    blind = found.filter(~odd)
+    assert blind["missed_proba"].list.len().sum() == 0
+    reference = scorer.window_reference
+    assert blind["expected_misses"].to_list() == [pytest.approx(reference.n_missed / reference.frames)] * blind.height
+
+
+def test_estimates_of_frames_without_candidates_carry_the_badge(rows, scorer):
+    blind = score_frames(rows.with_columns(pl.lit(None, rows[name].dtype).alias(name) for name in SUPPRESSED), scorer)
+    estimate, known = estimate_frames(blind, scorer), estimate_frames(score_frames(rows, scorer), scorer)
+    assert "no candidates visible" in estimate.badges
+    assert "no candidates visible" not in known.badges
+    assert estimate.opinions.assumed_misses == pytest.approx(
+        rows.height * scorer.window_reference.n_missed / scorer.window_reference.frames
+    )

@@ -436,3 +436,16 @@ def test_recall_falls_with_range(result: Result, units: pl.DataFrame) -> None:
     assert recall[0] > 0.9
     assert recall[5] < 0.3
     assert (rows["recall_low"] <= rows["recall"]).all()
+
+
+def test_rows_without_suppressed_candidates_are_scored_with_a_warning(
+    result: Result, logged: pl.DataFrame, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain = logged.drop(name for name in logged.columns if name.startswith("suppressed_"))
+    found = result.score(rows=plain)
+    assert found["box_error_proba"].list.len().to_list() == logged["labels"].list.len().to_list()
+    assert "300 of 300 frames come without suppressed candidates, which the reference of 'first' has" in caplog.text
+    assert "no candidates visible" in result.estimate_precision_recall(plain).badges
+    caplog.clear()
+    result.score(rows=logged)
+    assert not caplog.text

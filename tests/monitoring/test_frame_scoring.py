@@ -12,6 +12,7 @@ import torch
 from polars.testing import assert_frame_equal
 
 from mld_pipelines.adapters.detection3d import Setting, resolve_settings
+from mld_pipelines.diagnosis import DetectionScorer
 from mld_pipelines.evaluation import FRAME_SCORE_COLUMNS, evaluate, load_detection_scorer, score_frames
 from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.lake import Lake
@@ -132,6 +133,46 @@ def test_frames_without_what_the_estimator_needs_land_unscored_with_one_warning(
     assert logger.flush(60)
     assert rows(lake, logger)["box_error_proba"].null_count() == 5
     assert caplog.text.count("frames land unscored") == 1
+
+
+def test_what_is_missing_is_said_after_another_failure_too(logging_, lake, result, monkeypatch, caplog):
+    whole, scored = Decoder.__call__, DetectionScorer.score
+    cut = lambda self, raw: [dataclasses.replace(one, features=None) for one in whole(self, raw)]
+
+    def refused(*_, **__):
+        raise InvalidInputError("frames that do not fit")
+
+    logger = logging_(result_name=result)
+    with torch.no_grad():
+        monkeypatch.setattr(DetectionScorer, "score", refused)
+        logger(clouds(2))
+        assert logger.flush(60)
+        monkeypatch.setattr(DetectionScorer, "score", scored)
+        monkeypatch.setattr(Decoder, "__call__", cut)
+        logger(clouds(3))
+    assert logger.flush(60)
+    assert rows(lake, logger)["scored_by"].null_count() == 5
+    assert caplog.text.count("frames that do not fit") == 1
+    assert caplog.text.count("was made with features or class scores") == 1
+    assert "3 of 3 frames at first" in caplog.text
+
+
+def test_missing_candidates_are_said_once_and_change_no_probability(logging_, lake, result, monkeypatch, caplog):
+    whole = Decoder.__call__
+    cut = lambda self, raw: [dataclasses.replace(one, candidates=None) for one in whole(self, raw)]
+    monkeypatch.setattr(Decoder, "__call__", cut)
+    logger = logging_(result_name=result)
+    with torch.no_grad():
+        logger(clouds(3, seed=5))
+        logger(clouds(2, seed=6))
+    assert logger.flush(60)
+    found = rows(lake, logger)
+    assert found["suppressed_labels"].null_count() == 5
+    scorer = load_detection_scorer(lake, result)
+    usual = scorer.window_reference.n_missed / scorer.window_reference.frames
+    assert found["expected_misses"].to_list() == [pytest.approx(usual)] * 5
+    assert_frame_equal(found.select(SCORES), score_frames(found.drop(SCORES), scorer).select(SCORES))
+    assert caplog.text.count("frames come without suppressed candidates") == 1
 
 
 def test_frames_that_differ_in_what_belongs_to_their_boxes_are_scored_one_by_one(logging_, lake, result, monkeypatch):

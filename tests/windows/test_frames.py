@@ -394,3 +394,19 @@ def test_a_reevaluation_sees_a_detector_outside_its_reference():
     assert gather_windows(derive(good, {RESULT: BASELINE}, {RESULT: REFERENCE}), model_key=MODEL, result_name=RESULT)[
         0
     ] == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("frames", "missed", "per_frame", "is_told"),
+    [
+        (10, [], 1.0, True),  # the reference would show 20 candidates, and of 200 frames 200 objects were missed
+        (9, [], 0.25, False),
+        (10, [0.5], 0.5 + 0.25, False),
+    ],
+)
+def test_a_window_without_candidates_assumes_the_misses_of_the_reference(frames, missed, per_frame, is_told):
+    rows = table(*(frame(n, missed_proba=missed, missed_codes=["M001"] * len(missed)) for n in range(frames)))
+    states = aggregate_frames(rows, references={RESULT: REFERENCE})
+    (row,) = derive(states, {}, {RESULT: REFERENCE}, {}).to_dicts()
+    assert row["expected_misses"] == pytest.approx(frames * per_frame)
+    assert ("no candidates visible" in row["badges"]) == is_told

@@ -11,10 +11,11 @@ from mld_pipelines.diagnosis._artifact import pack_artifact, unpack_artifact
 from mld_pipelines.diagnosis._bank import hash_keys
 from mld_pipelines.diagnosis._estimator import Reason
 from mld_pipelines.diagnosis._monolr import ScoreModel
-from mld_pipelines.diagnosis._scores import CodeRates
+from mld_pipelines.diagnosis._scores import CodeRates, as_stored
 from mld_pipelines.diagnosis._threads import one_thread_if_free
 from mld_pipelines.diagnosis.detection._misses import MissEstimator, find_clusters, miss_scores
 from mld_pipelines.diagnosis.detection._scores import (
+    CANDIDATE_COLUMNS,
     DETECTION_SCORE_MEANINGS,
     DETECTION_SCORE_NAMES,
     DetectionRiskScorer,
@@ -34,6 +35,8 @@ __all__ = ["DetectionEstimator"]
 #: Kind and format of the stored bytes.
 KIND = "detection_estimator"
 FORMAT_VERSION = 1
+#: Contributions up to it are float32's rounding of a score at the mean of the reference, no reason.
+_LEAST_REASON = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -89,6 +92,9 @@ class DetectionEstimator:
     ) -> NDArray[np.float64]:
         """The risk scores of kept boxes, (N, S) in the order of `DETECTION_SCORE_NAMES`; NaN where undefined.
 
+        Where the reference showed what the detector suppressed and the frames do not, or the other way round, scores
+        made of candidates are the means of the reference: they contribute nothing.
+
         Args:
             frames: The frames.
             codes: (N,) code index, −1 for UNSEEN; required if the estimator was fitted with codes.
@@ -105,7 +111,7 @@ class DetectionEstimator:
                 f"{len(keys)} keys were given for {frames.frames} frames; nothing was scored. Pass one per frame."
             )
         with one_thread_if_free(), _quiet():
-            return self.scorer.score(
+            scores = self.scorer.score(
                 frames,
                 (clusters or self.clusters(frames)).peaks,
                 match_distance=self.match_distance,
@@ -113,6 +119,15 @@ class DetectionEstimator:
                 class_scores=self.class_rates.scores(frames.kept.labels),
                 code_scores=None if self.code_rates is None or codes is None else self.code_rates.scores(codes),
             )
+        if self.scorer.has_suppressed not in (None, frames.has_suppressed):
+            # fewer candidates because they were not recorded say nothing: the mean of the reference, for and against
+            columns = list(CANDIDATE_COLUMNS)
+            scores[:, columns] = as_stored(self.model.mean)[columns]
+        return scores
+
+    def lacks_candidates(self, frames: DetectedFrames) -> bool:
+        """Whether the reference showed what the detector suppressed, and these frames do not."""
+        return bool(self.scorer.has_suppressed) and not frames.has_suppressed
 
     def error_proba(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """P(the box is no true positive) from the output of `risk_scores`, (N,) float64."""
@@ -154,7 +169,7 @@ class DetectionEstimator:
             tuple(
                 Reason(name, float(row[column]), DETECTION_SCORE_MEANINGS[name])
                 for column in columns
-                if row[column] > 0.0
+                if row[column] > _LEAST_REASON
                 for name in (DETECTION_SCORE_NAMES[column],)
             )
             for row, columns in zip(contributions, ranked, strict=True)
@@ -176,6 +191,7 @@ class DetectionEstimator:
             "base_rate": self.class_rates.base_rate,
             "feature_dim": self.feature_dim,
             "has_class_scores": self.scorer.has_class_scores,
+            "has_suppressed": self.scorer.has_suppressed,
             "score_names": list(DETECTION_SCORE_NAMES),
         }
         return pack_artifact(KIND, FORMAT_VERSION, tensors=tensors, parameters=parameters)
@@ -206,6 +222,7 @@ class DetectionEstimator:
                 tensors,
                 feature_dim=int(parameters["feature_dim"]),
                 has_class_scores=bool(parameters["has_class_scores"]),
+                has_suppressed=parameters.get("has_suppressed"),
             ),
             model=ScoreModel.from_arrays(tensors),
             class_rates=CodeRates(tensors["classes.errors"], tensors["classes.counts"], rate),

@@ -48,6 +48,7 @@ class DetectedFrames:
         class_space: What they are: `sigmoid`, `softmax_bg_first`, `softmax_noobj_last`; None without them.
         features: (N, d) float32, or None.
         candidates: What was not kept, from a tenth of the threshold of its class on; by falling score in each frame.
+        has_suppressed: Whether what the detector suppressed could be seen; without it candidates are low scores alone.
     """
 
     kept: Detections3D
@@ -56,6 +57,7 @@ class DetectedFrames:
     class_space: str | None
     features: NDArray[np.float32] | None
     candidates: Detections3D
+    has_suppressed: bool
 
     @property
     def frames(self) -> int:
@@ -112,6 +114,7 @@ def split_detections(
         class_space=None if class_scores is None else class_space,
         features=_rows_of("features", features, rows, len(recorded)),
         candidates=_candidates(recorded.take(~is_kept), suppressed, limits),
+        has_suppressed=suppressed is not None,
     )
 
 

@@ -18,6 +18,7 @@ from mld_pipelines.diagnosis.detection._frames import (
     sum_by_frame,
 )
 from mld_pipelines.diagnosis.detection._misses import ExpectedMisses
+from mld_pipelines.diagnosis.detection._unseen_candidates import assumed_misses
 from mld_pipelines.diagnosis.detection._window import detection_window_state
 from mld_pipelines.exceptions import InvalidInputError
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from mld_pipelines.diagnosis._codebook import Codebook
     from mld_pipelines.diagnosis.detection._estimator import DetectionEstimator
+    from mld_pipelines.diagnosis.detection._misses import Clusters
     from mld_pipelines.diagnosis.detection._window import DetectionWindowReference, DetectionWindowState
     from mld_pipelines.records import Detections3D
 
@@ -130,7 +132,8 @@ class DetectionScorer:
 
         Args:
             recorded: R boxes as they are stored.
-            suppressed: What the detector did not return; None where it cannot be seen.
+            suppressed: What the detector did not return; None where it cannot be seen. Where the reference had it, risk
+                scores of candidates contribute nothing then, and misses are assumed as in the reference.
             class_scores: (R, K).
             class_space: What they are.
             features: (R, d).
@@ -141,7 +144,7 @@ class DetectionScorer:
         """
         split = split_detections(
             recorded,
-            suppressed,
+            None if self.estimator.scorer.has_suppressed is False else suppressed,
             thresholds=self.estimator.thresholds,
             # what the reference did not have is left out here too: other distributions have other codes
             class_scores=class_scores if self.estimator.scorer.has_class_scores else None,
@@ -157,13 +160,18 @@ class DetectionScorer:
         names: list[str | None] = [
             name if finite else None for name, finite in zip(codes[1], is_finite.tolist(), strict=True)
         ]
-        misses = _as_stored(self.estimator.expected_misses(frames, clusters=clusters))
+        misses = self._misses(frames, clusters)
         return self._collect(recorded, _ScoredBoxes(frames, scores, proba, names), misses)
 
     def window_state(self, scored: ScoredFrames) -> DetectionWindowState:
         """Sums of scored frames, for `estimate_detection_window`."""
         is_unseen = np.array([code == UNSEEN for code in scored.box_error_codes], dtype=np.bool_)
         return detection_window_state(self.window_reference, scored.box_error_proba, scored.misses, is_unseen=is_unseen)
+
+    def _misses(self, frames: DetectedFrames, clusters: Clusters) -> ExpectedMisses:
+        if self.estimator.lacks_candidates(frames):
+            return assumed_misses(self.window_reference, frames=frames.frames)
+        return _as_stored(self.estimator.expected_misses(frames, clusters=clusters))
 
     def _codes_of_boxes(self, frames: DetectedFrames) -> tuple[NDArray[np.int64] | None, list[str]]:
         """Code index and name of each kept box."""
@@ -262,6 +270,7 @@ def _without_nan(frames: DetectedFrames) -> tuple[DetectedFrames, NDArray[np.boo
             rows=frames.rows,
             class_space=frames.class_space,
             candidates=frames.candidates,
+            has_suppressed=frames.has_suppressed,
             class_scores=whole["class_scores"],
             features=whole["features"],
         ),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mld_pipelines.records import Detections3D
 
 __all__ = [
+    "CANDIDATE_COLUMNS",
     "DETECTION_SCORE_MEANINGS",
     "DETECTION_SCORE_NAMES",
     "BoxNorms",
@@ -57,6 +58,10 @@ DETECTION_SCORE_MEANINGS = {
 #: Column order of every score matrix; the confidence comes first.
 DETECTION_SCORE_NAMES = tuple(DETECTION_SCORE_MEANINGS)
 _COLUMN = {name: column for column, name in enumerate(DETECTION_SCORE_NAMES)}
+#: Columns that are made of candidates: without what the detector suppressed they mean something else.
+CANDIDATE_COLUMNS = tuple(
+    _COLUMN[name] for name in ("support", "support_score", "support_spread", "support_class", "clutter")
+)
 #: BEV IoU from which a candidate stands on the same object as a box (docs/method.md#detection).
 SAME_OBJECT = 0.5
 #: Scores are cut here before a logit: the largest float32 below 1.
@@ -123,6 +128,8 @@ class DetectionRiskScorer:
         norms: Usual boxes by class.
         feature_dim: Width of the detector's feature; 0 without one, then the context of the box takes its place.
         has_class_scores: Whether the reference had class scores.
+        has_suppressed: Whether the reference showed what the detector suppressed; None of older results, which do not
+            say.
         neighbours: Reference predictions; None below two of them.
     """
 
@@ -130,6 +137,7 @@ class DetectionRiskScorer:
     norms: BoxNorms
     feature_dim: int
     has_class_scores: bool
+    has_suppressed: bool | None
     neighbours: DetectionNeighbours | None
 
     @property
@@ -167,6 +175,7 @@ class DetectionRiskScorer:
             norms=norms,
             feature_dim=0 if frames.features is None else width,
             has_class_scores=frames.class_scores is not None,
+            has_suppressed=frames.has_suppressed,
             neighbours=neighbours,
         )
 
@@ -247,7 +256,14 @@ class DetectionRiskScorer:
         return arrays if self.neighbours is None else {**arrays, **self.neighbours.to_arrays()}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], *, feature_dim: int, has_class_scores: bool) -> Self:
+    def from_arrays(
+        cls,
+        arrays: Mapping[str, NDArray[Any]],
+        *,
+        feature_dim: int,
+        has_class_scores: bool,
+        has_suppressed: bool | None = None,
+    ) -> Self:
         """The scorer whose state `to_arrays` gave."""
         neighbours = None
         if "bank.vectors" in arrays:
@@ -262,6 +278,7 @@ class DetectionRiskScorer:
             norms=BoxNorms(arrays["norms.mean"], arrays["norms.spread"]),
             feature_dim=feature_dim,
             has_class_scores=has_class_scores,
+            has_suppressed=has_suppressed,
             neighbours=neighbours,
         )
 

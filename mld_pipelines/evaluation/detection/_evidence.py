@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from mld_pipelines.diagnosis import UNSEEN, ExpectedMisses, detection_window_state, estimate_detection_window
+from mld_pipelines.diagnosis import (
+    UNSEEN,
+    ExpectedMisses,
+    detection_window_state,
+    estimate_detection_window,
+    with_candidate_badge,
+)
 from mld_pipelines.evaluation._artifacts import load_detection_scorer
 from mld_pipelines.evaluation._datasets import PRODUCTION, TRAIN
 from mld_pipelines.evaluation.detection._frame_boxes import BOX_COLUMNS
@@ -76,7 +82,8 @@ def estimate_frames(scored: pl.DataFrame, scorer: DetectionScorer, *, level: flo
     proba = _flat(rows, "box_error_proba").cast(pl.Float64).fill_null(float("nan")).to_numpy()
     unseen = (_flat(rows, "box_error_codes") == UNSEEN).fill_null(value=False).to_numpy()
     state = detection_window_state(scorer.window_reference, proba, expected, is_unseen=unseen)
-    return estimate_detection_window(state, scorer.window_reference, level=level)
+    estimate = estimate_detection_window(state, scorer.window_reference, level=level)
+    return with_candidate_badge(estimate, state, scorer.window_reference)
 
 
 def detection_window_evidence(stored: StoredResult) -> pl.DataFrame:

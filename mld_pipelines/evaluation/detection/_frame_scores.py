@@ -27,7 +27,7 @@ FRAME_SCORE_COLUMNS = (*_OF_FRAME, *_OF_BOXES, *_OF_MISSES)
 #: Columns of `landing/inferences` that scoring reads.
 FRAME_INPUT_COLUMNS = ("request_id", "fingerprint", *BOX_COLUMNS)
 
-_SHAPE = ("_is_empty", "_class_space", "_class_scores", "_features")
+_SHAPE = ("_is_empty", "_is_blind", "_class_space", "_class_scores", "_features")
 
 
 def score_frames(rows: pl.DataFrame, scorer: DetectionScorer) -> pl.DataFrame:
@@ -53,19 +53,20 @@ def score_frames(rows: pl.DataFrame, scorer: DetectionScorer) -> pl.DataFrame:
 
 
 def _shapes() -> list[pl.Expr]:
-    """What frames must share to be scored at once: whether there are boxes, and the widths of what belongs to each."""
+    """What frames must share to be scored at once: whether there are boxes, what was suppressed, and widths."""
     boxes = pl.col("labels").list.len()
     widths = [
         pl.when(boxes > 0).then(pl.col(name).list.len().fill_null(0) / boxes).alias(f"_{name}")
         for name in ("class_scores", "features")
     ]
     space = pl.when(boxes > 0).then("class_space").alias("_class_space")
-    return [(boxes == 0).alias("_is_empty"), space, *widths]
+    is_blind = pl.col("suppressed_labels").is_null().alias("_is_blind")
+    return [(boxes == 0).alias("_is_empty"), is_blind, space, *widths]
 
 
 def _fits(part: pl.DataFrame, scorer: DetectionScorer) -> bool:
     """Whether the frames have what the estimator needs."""
-    is_empty, _, class_scores, features = part.select(_SHAPE).row(0)
+    is_empty, _, _, class_scores, features = part.select(_SHAPE).row(0)
     if is_empty:
         return True
     wanted = scorer.estimator.scorer

@@ -129,6 +129,12 @@ def _said(boxes: FrameBoxes, rows: pl.DataFrame, n_classes: int, class_names: tu
         found.append(f"{_lacking(rows, 'class_scores')}: the score of a box stands for them.")
     if boxes.suppressed is None:
         found.append("the detector shows no suppressed candidates: misses are estimated from low scores alone.")
+    unseen = rows["suppressed_labels"].null_count()
+    if 0 < unseen < rows.height:
+        found.append(
+            f"{unseen} of {rows.height} frames come without suppressed candidates, the others with them: what warns of "
+            "errors and misses is not the same in both. Trace all datasets of one version the same way."
+        )
     layers = rows["feature_layer"].drop_nulls().unique().sort().to_list()
     if len(layers) > 1:
         found.append(f"features come from several layers {layers}; trace all datasets of one version the same way.")
