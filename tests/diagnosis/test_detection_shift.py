@@ -232,6 +232,14 @@ def test_a_window_of_few_boxes_is_estimated_by_the_default_rule():
     assert after.precision_low <= before.precision_low
 
 
+def test_a_window_without_the_candidates_of_the_reference_is_estimated_by_the_default_rule():
+    state = replace(
+        tallies(np.random.default_rng(2), 80, **fog(3)).state(np.arange(80)), candidates=0, sum_miss_proba=0.0
+    )
+    before, after = (estimate_detection_window(state, replace(REFERENCE, shift=one)) for one in (None, ALIKE))
+    assert (after.precision, after.recall) == (before.precision, before.recall)
+
+
 def test_an_empty_window_and_one_without_boxes_are_told_apart():
     reference = replace(REFERENCE, shift=ALIKE)
     empty = tallies(np.random.default_rng(2), 1).state(np.zeros(0, int))

@@ -158,13 +158,15 @@ class DetectionShiftMap:
     ) -> tuple[float | None, float | None]:
         """Rates of false positives and of lost objects with what was learned; below 50 boxes the default ones.
 
+        Those, too, where candidates cannot be seen that the reference had: the copies had them.
+
         Args:
             rates: What the default rules say.
             state: The window.
             reference: The result's window reference.
         """
         default = rates.worse.false_positive, rates.worse.miss
-        if state.boxes < MIN_UNITS_FOR_ATC:
+        if state.boxes < MIN_UNITS_FOR_ATC or (reference.clusters and not state.candidates):
             return default
         columns = shift_columns(rates, state, reference)
         one, other = (
