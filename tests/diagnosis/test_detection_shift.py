@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mld_pipelines.diagnosis import (
     DetectionShiftMap,
     DetectionWindowReference,
+    DetectionWindowState,
     ExpectedMisses,
     FrameTallies,
     detection_window_state,
@@ -222,6 +223,19 @@ def test_badges_say_what_was_verified():
     assert (partly.verified_families, partly.missed_families) == (("coverage", "density"), ("noise",))
     badges = estimate_detection_window(state, replace(REFERENCE, shift=partly)).badges
     assert "under some kinds of shift the interval did not hold" in badges
+
+
+def test_an_estimate_prints_its_rates_its_badges_and_what_was_verified():
+    state = tallies(np.random.default_rng(1), 100).state(np.arange(100))
+    estimate = estimate_detection_window(state, replace(REFERENCE, shift=ALIKE))
+    first, *rest = str(estimate).splitlines()
+    assert first.startswith(f"estimated precision {estimate.precision:.3f} [{estimate.precision_low:.3f}, ")
+    assert f"estimated recall {estimate.recall:.3f} [" in first
+    assert first.endswith(f"{state.boxes} boxes in 100 frames")
+    assert rest == ["- verified on: coverage, density, noise"]
+    assert str(estimate_detection_window(DetectionWindowState(), REFERENCE)).startswith(
+        "estimated precision: not enough evidence; estimated recall: not enough evidence"
+    )
 
 
 def test_a_window_of_few_boxes_is_estimated_by_the_default_rule():

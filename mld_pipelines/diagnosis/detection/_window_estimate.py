@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mld_pipelines.diagnosis import _badges
 from mld_pipelines.diagnosis._window_estimate import LEVEL_FACTORS, MIN_ERRORS_FOR_ATC
@@ -61,6 +61,9 @@ class DetectionEstimate:
         level: Nominal level of both intervals.
         badges: What a reader must know, in words.
         opinions: The single estimates, None for a window without frames.
+        verified_families: Corruption families on which both intervals held when they were left out; empty without a
+            stress pass.
+        missed_families: Those on which one of them did not.
     """
 
     frames: int
@@ -75,6 +78,24 @@ class DetectionEstimate:
     level: float = 0.9
     badges: tuple[str, ...] = ()
     opinions: DetectionOpinions | None = None
+    verified_families: tuple[str, ...] = ()
+    missed_families: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Return both rates with their intervals, and the badges."""
+        parts = [
+            _line("precision", self.precision, (self.precision_low, self.precision_high), self.level),
+            _line("recall", self.recall, (self.recall_low, self.recall_high), self.level),
+        ]
+        lines = [
+            f"{'; '.join(parts)}; {self.boxes} boxes in {self.frames} frames",
+            *(f"- {one}" for one in self.badges),
+        ]
+        if self.verified_families:
+            lines.append(f"- verified on: {', '.join(self.verified_families)}")
+        if self.missed_families:
+            lines.append(f"- an interval did not hold on: {', '.join(self.missed_families)}")
+        return "\n".join(lines)
 
 
 def estimate_detection_window(
@@ -102,26 +123,40 @@ def estimate_detection_window(
             f"level is {level}, but only {', '.join(map(str, LEVEL_FACTORS))} have a width factor; "
             "nothing was estimated. Choose one of them."
         )
-    badges = _window_badges(state, reference)
+    shift = reference.shift
+    said: dict[str, Any] = {"level": level, "badges": _window_badges(state, reference)}
+    if shift is not None:
+        said |= {"verified_families": shift.verified_families, "missed_families": shift.missed_families}
     if state.frames == 0:
-        return DetectionEstimate(frames=0, boxes=0, level=level, badges=badges)
+        return DetectionEstimate(frames=0, boxes=0, **said)
     rates = window_rates(state, reference)
     published = rates.worse.false_positive, rates.worse.miss
     factors = (reference.width_factor, reference.width_factor)
-    if reference.shift is not None:
-        published, factors = reference.shift.published(rates, state, reference), reference.shift.width_factors
+    if shift is not None:
+        published, factors = shift.published(rates, state, reference), shift.width_factors
     precision = _share(published[0], rates.false_positives, width_factor=factors[0], level=level)
     recall = _share(published[1], rates.lost, width_factor=factors[1], level=level)
     return DetectionEstimate(
         frames=state.frames,
         boxes=state.boxes,
-        **dict(zip(("precision", "precision_low", "precision_high"), precision, strict=True)),
-        **dict(zip(("recall", "recall_low", "recall_high"), recall, strict=True)),
+        precision=precision[0],
+        precision_low=precision[1],
+        precision_high=precision[2],
+        recall=recall[0],
+        recall_low=recall[1],
+        recall_high=recall[2],
         f1=_f1(precision[0], recall[0]),
-        level=level,
-        badges=badges,
         opinions=_opinions(state, reference, rates),
+        **said,
     )
+
+
+def _line(name: str, rate: float | None, ends: tuple[float | None, float | None], level: float) -> str:
+    if rate is None:
+        return f"estimated {name}: not enough evidence"
+    low, high = ends
+    interval = "" if low is None or high is None else f" [{low:.3f}, {high:.3f}] at {level:.0%}"
+    return f"estimated {name} {rate:.3f}{interval}"
 
 
 def _share(
