@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mld_pipelines.records import require_data
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -77,6 +79,7 @@ def _array(value: Any) -> NDArray[Any] | None:
         return value
     if not hasattr(value, "detach") or not hasattr(value, "cpu"):
         return None
+    require_data("inputs", value)
     host = value.detach().cpu()
     if str(host.dtype) == "torch.bfloat16":  # numpy has no bfloat16; widening is exact
         host = host.float()

@@ -13,7 +13,7 @@ from mld_pipelines.adapters import judge_scores, pooled
 from mld_pipelines.capture._metadata import metadata_rows
 from mld_pipelines.capture._stream import microseconds
 from mld_pipelines.exceptions import InvalidInputError
-from mld_pipelines.records import model_key, normalise_input_ids
+from mld_pipelines.records import model_key, normalise_input_ids, require_data
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -314,6 +314,7 @@ def _prepared(call: InferenceCall) -> InferenceCall:
 
 def float_array(tensor: Any) -> NDArray[np.float32]:
     """Return a tensor (N, …) of any float dtype and device as an array (N, width) in float32."""
+    require_data("outputs of the model", tensor)
     flat = tensor.detach().flatten(1).float().cpu()
     return np.ascontiguousarray(flat.numpy())
 

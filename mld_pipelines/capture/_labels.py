@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mld_pipelines.exceptions import InvalidInputError
+from mld_pipelines.records import require_data
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,6 +33,7 @@ def class_labels(labels: Any) -> NDArray[np.int64]:
             "labels are boxes, but only class indices can be given to an inference later: true boxes belong to a trace "
             "(`ObjectDetection3DTracer`). Nothing was recorded."
         )
+    require_data("labels", labels)
     try:
         values = labels.detach().cpu().numpy() if hasattr(labels, "detach") else np.asarray(labels)
     except ValueError as error:  # lists of different lengths

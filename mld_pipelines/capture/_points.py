@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mld_pipelines.exceptions import InvalidInputError
+from mld_pipelines.records import require_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,6 +64,7 @@ def _clouds(inputs: Any) -> Iterator[Any]:
 
 def _broken(cloud: Any) -> int:
     """Return the rows of a cloud that are not finite."""
+    require_data("points", cloud)
     if hasattr(cloud, "isfinite") and hasattr(cloud, "is_floating_point"):
         is_cloud = cloud.is_floating_point() and cloud.ndim >= 2
         return int((~cloud.isfinite().flatten(1).all(dim=1)).sum()) if is_cloud else 0

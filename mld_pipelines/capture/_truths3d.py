@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mld_pipelines.exceptions import InvalidInputError
-from mld_pipelines.records import Truths3D
+from mld_pipelines.records import Truths3D, require_data
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -156,6 +156,7 @@ def _integers(values: Any, index: int) -> Any:
 def _array(values: Any) -> Any:
     """Return a tensor of any device and dtype, or a sequence of numbers, as an array."""
     if hasattr(values, "detach"):
+        require_data("targets", values)
         host = values.detach().cpu()
         return (host.double() if host.is_floating_point() else host).numpy()
     return np.asarray(values)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mld_pipelines.exceptions import InvalidInputError
+from mld_pipelines.records import require_data
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -55,6 +56,7 @@ def kin(what: str, first: Any, second: Any) -> None:
 def host(values: Any) -> NDArray[Any]:
     """Return an array or a tensor of any device and precision as an array."""
     if is_tensor(values):
+        require_data("values", values)
         values = values.detach().cpu()
         values = (values.double() if values.is_floating_point() else values).numpy()
     return np.asarray(values)
@@ -87,6 +89,7 @@ def checked(name: str, boxes: Any) -> Any:
             such a box overlaps nothing.
     """
     if is_tensor(boxes):
+        require_data(name, boxes)
         found = boxes.detach().double()
     else:
         found = np.asarray(boxes)

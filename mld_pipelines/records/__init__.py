@@ -12,6 +12,7 @@ from mld_pipelines.records._objects3d import (
     wrap_yaw,
 )
 from mld_pipelines.records._ragged import FrameColumns
+from mld_pipelines.records._tensors import require_data
 
 __all__ = [
     "BOX3D_FIELDS",
@@ -21,6 +22,7 @@ __all__ = [
     "Truths3D",
     "model_key",
     "normalise_input_ids",
+    "require_data",
     "split_model_key",
     "unusable_boxes",
     "uuid7",

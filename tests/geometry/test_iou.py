@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mld_pipelines import geometry
 from mld_pipelines.exceptions import InvalidInputError
-from mld_pipelines.geometry import bev_corners, bev_iou, iou_3d
+from mld_pipelines.geometry import bev_corners, bev_iou, iou_3d, points_in_boxes
 from tests.support.box_scenes import detections, hard_pairs, random_boxes
 from tests.support.exact_overlap import exact_bev_iou, exact_iou_3d
 
@@ -251,6 +252,47 @@ def test_two_devices_are_not_mixed():
     torch = pytest.importorskip("torch")
     with pytest.raises(InvalidInputError, match="on cpu and on meta"):
         bev_iou(torch.tensor([CAR]), torch.tensor([CAR], device="meta"))
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", ["bev_iou", "iou_3d", "bev_nms", "circle_nms", "points_in_boxes", "from_openpcdet"])
+def test_tensors_without_numbers_are_refused(name):
+    torch = pytest.importorskip("torch")
+    box = torch.tensor([CAR], device="meta")
+    arguments = {
+        "bev_iou": (box, box), "iou_3d": (box, box), "bev_nms": (box, box[:, 0], 0.5),
+        "circle_nms": (box, box[:, 0], 1.0), "points_in_boxes": (box[:, :3], box), "from_openpcdet": (box,),
+    }  # fmt: skip
+    with pytest.raises(InvalidInputError, match="device 'meta', which holds shapes and no numbers"):
+        getattr(geometry, name)(*arguments[name])
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", ["bev_nms", "circle_nms"])
+def test_boxes_and_scores_of_two_devices_are_not_mixed(name):
+    torch = pytest.importorskip("torch")
+    suppress, boxes, scores = getattr(geometry, name), torch.tensor([CAR, CAR]), torch.tensor([0.9, 0.8])
+    for pair in ((boxes, scores.to("meta")), (boxes.to("meta"), scores)):
+        with pytest.raises(InvalidInputError, match=r"boxes and scores are on (cpu|meta) and on (cpu|meta); move one"):
+            suppress(*pair, 0.5)
+    for pair in ((boxes, scores.numpy()), (boxes.numpy(), scores)):
+        with pytest.raises(InvalidInputError, match="pass two arrays or two tensors"):
+            suppress(*pair, 0.5)
+    with pytest.raises(InvalidInputError, match="no numbers"):
+        suppress(boxes, scores, 0.5, labels=torch.zeros(2, dtype=torch.int64, device="meta"))
+    labels = np.zeros(2, np.int64)  # labels only group: an array serves beside tensors
+    assert suppress(boxes, scores, 0.5, labels=labels).tolist() == [0]
+
+
+@pytest.mark.torch
+def test_points_and_boxes_of_two_devices_are_not_mixed():
+    torch = pytest.importorskip("torch")
+    points, boxes = torch.zeros(3, 4), torch.tensor([CAR])
+    for pair in ((points, boxes.to("meta")), (points.to("meta"), boxes)):
+        with pytest.raises(InvalidInputError, match=r"points and boxes are on (cpu|meta) and on (cpu|meta)"):
+            points_in_boxes(*pair)
+    with pytest.raises(InvalidInputError, match="two arrays or two tensors"):
+        points_in_boxes(points.numpy(), boxes)
 
 
 @pytest.mark.torch

@@ -288,3 +288,31 @@ class Answering(torch.nn.Module):
 
     def forward(self, clouds):
         return self.answer
+
+
+def test_a_detector_that_answers_without_numbers_is_counted_and_its_answer_returned(logging_, monkeypatch, caplog):
+    whole = Detector.forward
+
+    def hollow(self, frames):
+        return [{name: value.to("meta") for name, value in found.items()} for found in whole(self, frames)]
+
+    monkeypatch.setattr(Detector, "forward", hollow)
+    logger = logging_()
+    with torch.no_grad():
+        (found,) = logger(clouds(8))
+    assert found["scores_3d"].device.type == "meta"
+    logger.flush(60)
+    assert sum(logger.stats.dropped.values()) == 1
+    assert "holds shapes and no numbers" in caplog.text
+
+
+def test_a_detector_on_another_device_fails_as_without_a_logger(detector, logging_):
+    logger = logging_()
+    detector.to("meta")
+    with pytest.raises(RuntimeError) as bare:
+        detector(clouds(8))
+    with pytest.raises(RuntimeError) as logged:
+        logger(clouds(8))
+    assert str(logged.value) == str(bare.value)
+    assert logger.flush(60)
+    assert logger.stats.emitted == 0

@@ -325,3 +325,65 @@ def test_the_class_of_a_tracer_tells_the_family_it_recognised():
         "Mmdet3dAnchorTracer", "Mmdet3dAnchorTracer", "Mmdet3dCenterpointTracer", "OpenpcdetAnchorTracer",
     ]  # fmt: skip
     assert kinds[0] is kinds[1]
+
+
+def on(device, one):
+    return {name: value.to(device) for name, value in one.items()}
+
+
+NO_NUMBERS = "device 'meta', which holds shapes and no numbers"
+
+
+@pytest.mark.parametrize("which", ["points", "one cloud", "targets", "boxes", "labels"])
+def test_inputs_and_targets_without_numbers_are_refused_and_nothing_is_stored(detector, tracing, lake, which):
+    frames, targets = clouds(8, 8), [target(1), target(0)]
+    if which in {"points", "one cloud"}:
+        frames = [frame.to("meta") for frame in frames[:1]] + (clouds(8) if which == "one cloud" else [])
+        targets = targets[: len(frames)]
+    elif which == "targets":
+        targets[0] = on("meta", targets[0])
+    else:
+        name = f"{which}_3d"
+        targets[0] |= {name: targets[0][name].to("meta")}
+    tracer = tracing(score_thresh=0.0)
+    with pytest.raises(InvalidInputError, match=NO_NUMBERS):
+        tracer(frames, targets, input_ids=["a", "b"][: len(frames)], dataset_type="val")
+    tracer(clouds(8), [target(1)], input_ids=["c"], dataset_type="val")
+    assert tracer.wait_for_save().rows == 1
+    assert rows_of(lake)["input_id"].to_list() == ["c"]
+
+
+def test_arrays_and_tensors_stand_side_by_side_in_a_target(detector, tracing, lake):
+    mixed = target(2) | {"boxes_3d": target(2)["boxes_3d"].numpy(), "velocities": [[1.0, 0.0], [0.0, 1.0]]}
+    tracer = tracing(score_thresh=0.0)
+    tracer(clouds(8), [mixed], input_ids=["a"], dataset_type="val")
+    assert tracer.wait_for_save().rows == 1
+    row = rows_of(lake).row(0, named=True)
+    assert (row["truth_labels"], row["truth_velocities"]) == ([0, 0], [1.0, 0.0, 0.0, 1.0])
+    assert np.array(row["truth_boxes_3d"]).reshape(2, 7)[:, 0].tolist() == [10.0, 11.0]
+
+
+def test_a_model_on_another_device_fails_as_without_a_tracer(lake):
+    """The model's own error reaches the caller, and nothing of the call is recorded."""
+    detector = Detector().eval().to("meta")
+    with pytest.raises(RuntimeError) as bare:
+        detector(clouds(8))
+    adapter = Adapter(detector)
+    settings = resolve_settings(adapter.settings, family="plain", arguments={})
+    with Detection3DTracer(detector, "drive", "v1", adapter=adapter, settings=settings) as tracer:
+        with pytest.raises(RuntimeError) as traced:
+            tracer(clouds(8), [target(1)], input_ids=["a"], dataset_type="val")
+        assert str(traced.value) == str(bare.value)
+    assert rows_of(lake).is_empty()
+
+
+def test_a_model_that_answers_without_numbers_is_refused(tracing, monkeypatch, lake):
+    whole = Detector.forward
+
+    def hollow(self, clouds):
+        return [on("meta", found) for found in whole(self, clouds)]
+
+    monkeypatch.setattr(Detector, "forward", hollow)
+    with pytest.raises(InvalidInputError, match=f"of the model are on the {NO_NUMBERS}"):
+        tracing(score_thresh=0.0)(clouds(8), [target(1)], input_ids=["a"], dataset_type="val")
+    assert rows_of(lake).is_empty()

@@ -388,6 +388,18 @@ def test_the_device_is_the_users_choice(tracing, model, batches, lake, device):
     assert rows(lake).height == 11
 
 
+@pytest.mark.parametrize("which", ["inputs", "labels"])
+def test_inputs_and_labels_without_numbers_are_refused_and_nothing_is_stored(tracing, batches, lake, which):
+    tracer = tracing()
+    x, y, ids = batches[0]
+    given = (x.to("meta"), y, ids) if which == "inputs" else (x, torch.as_tensor(y).to("meta"), ids)
+    with pytest.raises(InvalidInputError, match=f"{which} are on the device 'meta', which holds shapes and no numbers"):
+        trace(tracer, [given])
+    trace(tracer, batches)
+    tracer.wait_for_save()
+    assert rows(lake).height == 11
+
+
 def test_an_unwritable_lake_is_an_error_that_says_where_the_rows_are(tracing, batches, lake, tmp_path):
     if os.geteuid() == 0:
         (tmp_path / ".mld").mkdir(exist_ok=True)

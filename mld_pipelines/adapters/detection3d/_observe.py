@@ -9,6 +9,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from mld_pipelines.adapters.detection3d._guards import collected
+from mld_pipelines.records import require_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -76,6 +77,8 @@ def to_arrays(raw: Mapping[str, torch.Tensor]) -> dict[str, NDArray[np.generic]]
     """Return tensors as arrays; bfloat16, which NumPy lacks, becomes float32."""
     import torch
 
+    for name, value in raw.items():
+        require_data(f"outputs {name!r} of the model", value)
     plain = {name: value.float() if value.dtype is torch.bfloat16 else value for name, value in raw.items()}
     return {name: value.detach().cpu().numpy() for name, value in plain.items()}
 
