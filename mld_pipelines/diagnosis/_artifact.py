@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,11 @@ import numpy.typing as npt
 from mld_pipelines.exceptions import CorruptArtifactError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-__all__ = ["Artifact", "pack_artifact", "unpack_artifact"]
+__all__ = ["Artifact", "load_artifact", "pack_artifact", "unpack_artifact"]
+
+State = TypeVar("State")
 
 #: Largest artifact accepted. 1,000 classes, 2,048 features and 10,000 neighbours need 141 MB (measured).
 MAX_ARTIFACT_BYTES = 512 * 2**20
@@ -91,6 +93,36 @@ def unpack_artifact(data: bytes, *, kind: str, version: int) -> Artifact:
     if _digest({name: header[name] for name in ("kind", "version", "parameters")}, arrays) != header["sha256"]:
         raise _corrupt("its checksum does not match its content")
     return Artifact(kind, header["version"], arrays, header["parameters"])
+
+
+def load_artifact(
+    data: bytes,
+    *,
+    kind: str,
+    version: int,
+    build: Callable[[dict[str, npt.NDArray[Any]], dict[str, Any]], State],
+    remedy: str = "Evaluate the model again.",
+) -> State:
+    """Build what an artifact holds the state of.
+
+    Args:
+        data: The bytes.
+        kind: The kind expected.
+        version: The newest format version the caller understands.
+        build: From arrays and parameters, both the caller's to change, to the object.
+        remedy: What to do where the state does not fit.
+
+    Raises:
+        CorruptArtifactError: As in `unpack_artifact`, or the state does not fit this code.
+    """
+    artifact = unpack_artifact(data, kind=kind, version=version)
+    try:
+        return build(dict(artifact.tensors), dict(artifact.parameters))
+    except (KeyError, TypeError, ValueError) as error:
+        detail = f"it lacks {error}" if isinstance(error, KeyError) else f"{error}"
+        raise CorruptArtifactError(
+            f"the {kind} artifact does not fit this code ({detail}); nothing was loaded. {remedy}"
+        ) from error
 
 
 def _read_header(data: bytes) -> dict[str, Any]:

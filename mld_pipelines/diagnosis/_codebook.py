@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mld_pipelines.diagnosis._artifact import pack_artifact, unpack_artifact
+from mld_pipelines.diagnosis._artifact import load_artifact, pack_artifact
 from mld_pipelines.diagnosis._blocks import padded_blocks
 from mld_pipelines.diagnosis._codemap import CodeMap, fit_code_map
 from mld_pipelines.diagnosis._products import FixedProduct
 from mld_pipelines.diagnosis._projection import Projection, check_features
 from mld_pipelines.diagnosis._threads import one_thread_if_free
-from mld_pipelines.exceptions import CorruptArtifactError, InvalidInputError
+from mld_pipelines.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -229,30 +229,29 @@ class Codebook:
         Raises:
             CorruptArtifactError: The bytes are damaged, of another kind or from newer code.
         """
-        artifact = unpack_artifact(data, kind=_KIND, version=_FORMAT)
-        arrays, values = artifact.tensors, artifact.parameters
-        try:
-            identity = CodebookIdentity(**values["identity"])
-            space = CodeSpace(
-                projection=Projection.from_arrays(arrays, feature_dim=identity.feature_dim),
-                mean=arrays["space.mean"],
-                axes=arrays["space.axes"],
-                scale=values["scale"],
-                sqrt_p_weight=identity.sqrt_p_weight,
-                n_classes=identity.n_classes,
-            )
-            return cls(
-                identity=identity,
-                space=space,
-                centroids=arrays["centroids"],
-                radii=arrays["radii"],
-                reference_counts=arrays["reference_counts"],
-                names=tuple(values["names"]),
-                code_map=CodeMap.from_arrays(arrays),
-                **{name: values[name] for name in _PARAMETERS},
-            )
-        except (KeyError, TypeError) as error:
-            raise CorruptArtifactError(f"the codebook lacks a part ({error}); nothing was loaded.") from error
+        return load_artifact(data, kind=_KIND, version=_FORMAT, build=cls._from_state)
+
+    @classmethod
+    def _from_state(cls, arrays: Mapping[str, NDArray[Any]], values: Mapping[str, Any]) -> Codebook:
+        identity = CodebookIdentity(**values["identity"])
+        space = CodeSpace(
+            projection=Projection.from_arrays(arrays, feature_dim=identity.feature_dim),
+            mean=arrays["space.mean"],
+            axes=arrays["space.axes"],
+            scale=values["scale"],
+            sqrt_p_weight=identity.sqrt_p_weight,
+            n_classes=identity.n_classes,
+        )
+        return cls(
+            identity=identity,
+            space=space,
+            centroids=arrays["centroids"],
+            radii=arrays["radii"],
+            reference_counts=arrays["reference_counts"],
+            names=tuple(values["names"]),
+            code_map=CodeMap.from_arrays(arrays),
+            **{name: values[name] for name in _PARAMETERS},
+        )
 
 
 _PARAMETERS = ("next_name", "prefix", "lineage_id", "n_reference", "unseen_ref", "seed")

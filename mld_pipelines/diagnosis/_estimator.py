@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mld_pipelines.diagnosis._artifact import pack_artifact, unpack_artifact
+from mld_pipelines.diagnosis._artifact import load_artifact, pack_artifact
 from mld_pipelines.diagnosis._bank import hash_keys
 from mld_pipelines.diagnosis._monolr import ScoreModel
 from mld_pipelines.diagnosis._scores import SCORE_MEANINGS, SCORE_NAMES, CodeRates, RiskScorer
-from mld_pipelines.exceptions import CorruptArtifactError, InvalidInputError
+from mld_pipelines.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -141,13 +141,7 @@ class ErrorEstimator:
         Raises:
             CorruptArtifactError: The bytes are damaged, foreign or newer than this code.
         """
-        artifact = unpack_artifact(data, kind=KIND, version=FORMAT_VERSION)
-        try:
-            return cls._from_state(artifact.tensors, artifact.parameters)
-        except (KeyError, TypeError, ValueError) as error:
-            raise CorruptArtifactError(
-                f"the estimator artifact lacks {error}; nothing was loaded. Evaluate the model again."
-            ) from error
+        return load_artifact(data, kind=KIND, version=FORMAT_VERSION, build=cls._from_state)
 
     @classmethod
     def _from_state(cls, tensors: Mapping[str, NDArray[Any]], parameters: Mapping[str, Any]) -> ErrorEstimator:

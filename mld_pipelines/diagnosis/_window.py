@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mld_pipelines.diagnosis._artifact import pack_artifact, unpack_artifact
+from mld_pipelines.diagnosis._artifact import load_artifact, pack_artifact
 from mld_pipelines.diagnosis._temperature import fit_temperature, tempered_confidence
-from mld_pipelines.exceptions import CorruptArtifactError, InvalidInputError
+from mld_pipelines.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -82,13 +82,12 @@ class WindowReference:
         Raises:
             CorruptArtifactError: The bytes are damaged, foreign or newer than this code.
         """
-        artifact = unpack_artifact(data, kind=KIND, version=FORMAT_VERSION)
-        try:
-            return cls(code_rates=artifact.tensors["code_rates"], **artifact.parameters)
-        except (KeyError, TypeError) as error:
-            raise CorruptArtifactError(
-                f"the window artifact does not fit this code ({error}); nothing was loaded. Evaluate the model again."
-            ) from error
+        return load_artifact(
+            data,
+            kind=KIND,
+            version=FORMAT_VERSION,
+            build=lambda tensors, parameters: cls(code_rates=tensors["code_rates"], **parameters),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

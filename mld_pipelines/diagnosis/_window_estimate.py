@@ -14,7 +14,15 @@ from mld_pipelines.exceptions import InvalidInputError
 if TYPE_CHECKING:
     from mld_pipelines.diagnosis._window import WindowReference, WindowState
 
-__all__ = ["Opinions", "WindowEstimate", "combine_opinions", "estimate_window", "window_interval", "window_opinions"]
+__all__ = [
+    "Opinions",
+    "WindowEstimate",
+    "check_level",
+    "combine_opinions",
+    "estimate_window",
+    "window_interval",
+    "window_opinions",
+]
 
 #: Factors of the 90 % half-width at other levels: a convention (docs/method.md#interval).
 LEVEL_FACTORS = dict(zip(LEVELS, (0.79, 1.0, 1.3), strict=True))
@@ -78,6 +86,19 @@ class WindowEstimate:
     is_outside: bool
 
 
+def check_level(level: float) -> None:
+    """Refuse a level without a width factor.
+
+    Raises:
+        InvalidInputError: It is none of those.
+    """
+    if level not in LEVEL_FACTORS:
+        raise InvalidInputError(
+            f"level is {level}, but only {', '.join(map(str, LEVEL_FACTORS))} have a width factor; "
+            "nothing was estimated. Choose one of them."
+        )
+
+
 def estimate_window(state: WindowState, reference: WindowReference, *, level: float = 0.9) -> WindowEstimate:
     """Estimate a window's error rate: `max(mean EP, ATC-EP)`, with an interval (docs/method.md#window).
 
@@ -92,11 +113,7 @@ def estimate_window(state: WindowState, reference: WindowReference, *, level: fl
     Raises:
         InvalidInputError: Another level was asked for.
     """
-    if level not in LEVEL_FACTORS:
-        raise InvalidInputError(
-            f"level is {level}, but only {', '.join(map(str, LEVEL_FACTORS))} have a width factor; "
-            "nothing was estimated. Choose one of them."
-        )
+    check_level(level)
     badges = _window_badges(state, reference)
     if state.n == 0:
         return WindowEstimate(

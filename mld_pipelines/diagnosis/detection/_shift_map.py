@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mld_pipelines.diagnosis._artifact import pack_artifact, unpack_artifact
+from mld_pipelines.diagnosis._artifact import load_artifact, pack_artifact
 from mld_pipelines.diagnosis._window_estimate import MIN_UNITS_FOR_ATC
 from mld_pipelines.diagnosis.stress._columns import clipped_logit
-from mld_pipelines.diagnosis.stress._map import FamilyError, blend
+from mld_pipelines.diagnosis.stress._map import RUN_AGAIN, FamilyError, blend
 from mld_pipelines.diagnosis.stress._ridge import WindowRidge
 from mld_pipelines.diagnosis.stress._windows import CLEAN
-from mld_pipelines.exceptions import CorruptArtifactError, InvalidInputError
+from mld_pipelines.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -195,20 +195,17 @@ class DetectionShiftMap:
         Raises:
             CorruptArtifactError: The bytes are damaged, foreign or newer than this code.
         """
-        artifact = unpack_artifact(data, kind=KIND, version=FORMAT_VERSION)
-        values = dict(artifact.parameters)
-        try:
-            if tuple(values.pop("columns")) != SHIFT_COLUMNS:
-                raise KeyError("other window columns")
-            return cls(
-                false_positives=_rate_map("false_positives", values.pop("false_positives"), artifact.tensors),
-                lost=_rate_map("lost", values.pop("lost"), artifact.tensors),
-                **values,
-            )
-        except (KeyError, TypeError) as error:
-            raise CorruptArtifactError(
-                f"the stress map does not fit this code ({error}); nothing was loaded. Run the stress pass again."
-            ) from error
+        return load_artifact(data, kind=KIND, version=FORMAT_VERSION, build=cls._from_state, remedy=RUN_AGAIN)
+
+    @classmethod
+    def _from_state(cls, tensors: Mapping[str, NDArray[Any]], values: dict[str, Any]) -> DetectionShiftMap:
+        if tuple(values.pop("columns")) != SHIFT_COLUMNS:
+            raise ValueError("other window columns")
+        return cls(
+            false_positives=_rate_map("false_positives", values.pop("false_positives"), tensors),
+            lost=_rate_map("lost", values.pop("lost"), tensors),
+            **values,
+        )
 
 
 def _parameters(part: RateMap) -> dict[str, Any]:

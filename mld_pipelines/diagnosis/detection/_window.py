@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mld_pipelines.diagnosis._artifact import pack_artifact, unpack_artifact
-from mld_pipelines.exceptions import CorruptArtifactError, InvalidInputError
+from mld_pipelines.diagnosis._artifact import load_artifact, pack_artifact
+from mld_pipelines.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from mld_pipelines.diagnosis.detection._misses import ExpectedMisses
@@ -105,14 +107,12 @@ class DetectionWindowReference:
         Raises:
             CorruptArtifactError: The bytes are damaged, foreign or newer than this code.
         """
-        parameters = dict(unpack_artifact(data, kind=KIND, version=FORMAT_VERSION).parameters)
+        return load_artifact(data, kind=KIND, version=FORMAT_VERSION, build=cls._from_state)
+
+    @classmethod
+    def _from_state(cls, _tensors: Mapping[str, NDArray[Any]], parameters: dict[str, Any]) -> DetectionWindowReference:
         parameters.pop("stress_version", None)  # earlier versions wrote it, always null
-        try:
-            return cls(**parameters)
-        except TypeError as error:
-            raise CorruptArtifactError(
-                f"the window artifact does not fit this code ({error}); nothing was loaded. Evaluate the model again."
-            ) from error
+        return cls(**parameters)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

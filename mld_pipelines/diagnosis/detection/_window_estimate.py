@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mld_pipelines.diagnosis import _badges
-from mld_pipelines.diagnosis._window_estimate import LEVEL_FACTORS, MIN_ERRORS_FOR_ATC
+from mld_pipelines.diagnosis._window_estimate import MIN_ERRORS_FOR_ATC, check_level
 from mld_pipelines.diagnosis.detection._rates import MIN_FRAMES, has_miss_tail, has_tail, window_rates
-from mld_pipelines.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
     from mld_pipelines.diagnosis.detection._rates import RateEstimate, WindowRates
@@ -118,11 +117,7 @@ def estimate_detection_window(
     Raises:
         InvalidInputError: Another level was asked for.
     """
-    if level not in LEVEL_FACTORS:
-        raise InvalidInputError(
-            f"level is {level}, but only {', '.join(map(str, LEVEL_FACTORS))} have a width factor; "
-            "nothing was estimated. Choose one of them."
-        )
+    check_level(level)
     shift = reference.shift
     said: dict[str, Any] = {"level": level, "badges": _window_badges(state, reference)}
     if shift is not None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mld_pipelines.diagnosis import _badges
-from mld_pipelines.diagnosis._artifact import pack_artifact, unpack_artifact
+from mld_pipelines.diagnosis._artifact import load_artifact, pack_artifact
 from mld_pipelines.diagnosis._monolr import ScoreModel
 from mld_pipelines.diagnosis._window_estimate import (
     MIN_UNITS_FOR_ALERT,
@@ -21,7 +21,7 @@ from mld_pipelines.diagnosis.stress._columns import COLUMNS, clipped_logit, expi
 from mld_pipelines.diagnosis.stress._ridge import WindowRidge
 from mld_pipelines.diagnosis.stress._state import StressWindowState, WindowBaseline, stress_window_state
 from mld_pipelines.diagnosis.stress._windows import CLEAN
-from mld_pipelines.exceptions import CorruptArtifactError, InvalidInputError
+from mld_pipelines.exceptions import InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,10 +32,13 @@ if TYPE_CHECKING:
     from mld_pipelines.diagnosis._window_estimate import WindowEstimate
     from mld_pipelines.diagnosis.stress._units import WindowUnits
 
-__all__ = ["BLENDS", "FamilyError", "WindowMap", "blend", "estimate_stressed_window"]
+__all__ = ["BLENDS", "RUN_AGAIN", "FamilyError", "WindowMap", "blend", "estimate_stressed_window"]
 
 KIND = "window_map"
 FORMAT_VERSION = 1
+RUN_AGAIN = "Run the stress pass again."
+"""What to do where a map cannot be read."""
+
 #: Weights of the map that a fit chooses from.
 BLENDS = (0.0, 0.5, 1.0)
 #: Share of a family's windows that the interval must hold before the family counts as verified. The interval holds 90 %
@@ -153,22 +156,19 @@ class WindowMap:
         Raises:
             CorruptArtifactError: The bytes are damaged, foreign or newer than this code.
         """
-        artifact = unpack_artifact(data, kind=KIND, version=FORMAT_VERSION)
-        values = dict(artifact.parameters)
-        try:
-            if tuple(values.pop("columns")) != COLUMNS:
-                raise KeyError("other window columns")
-            return cls(
-                ridge=WindowRidge.from_arrays(artifact.tensors),
-                stressed_model=ScoreModel.from_arrays(artifact.tensors),
-                baseline=WindowBaseline.from_arrays(artifact.tensors, n_classes=values.pop("n_classes")),
-                family_errors={name: FamilyError(*error) for name, error in values.pop("family_errors").items()},
-                **values,
-            )
-        except (KeyError, TypeError) as error:
-            raise CorruptArtifactError(
-                f"the stress map does not fit this code ({error}); nothing was loaded. Run the stress pass again."
-            ) from error
+        return load_artifact(data, kind=KIND, version=FORMAT_VERSION, build=cls._from_state, remedy=RUN_AGAIN)
+
+    @classmethod
+    def _from_state(cls, tensors: Mapping[str, NDArray[Any]], values: dict[str, Any]) -> WindowMap:
+        if tuple(values.pop("columns")) != COLUMNS:
+            raise ValueError("other window columns")
+        return cls(
+            ridge=WindowRidge.from_arrays(tensors),
+            stressed_model=ScoreModel.from_arrays(tensors),
+            baseline=WindowBaseline.from_arrays(tensors, n_classes=values.pop("n_classes")),
+            family_errors={name: FamilyError(*error) for name, error in values.pop("family_errors").items()},
+            **values,
+        )
 
 
 def blend(default: NDArray[np.float64], log_odds: NDArray[np.float64], weight: float) -> NDArray[np.float64]:
