@@ -70,7 +70,6 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
     return Result(evaluate(lake, "pillars@v1", result_name="first"))
 
 
-@pytest.mark.feature("H25")
 def test_every_frame_is_counted(counted: Result) -> None:
     rows = counted.get_frames(order="input_id")
     names = ["input_id", "predictions", "objects", "true_positives", "false_positives", "missed", "is_error"]
@@ -144,6 +143,7 @@ def test_orders_do_not_depend_on_how_rows_were_stored(result: Result, order: str
         assert expected[order].is_sorted(descending=True)
 
 
+@pytest.mark.feature("H25")
 def test_frames_are_filtered_by_what_stands_in_them(result: Result) -> None:
     rows = result.get_frames(filters=["missed > 2", "dataset == 'val'"])
     assert 0 < rows.height < 57
