@@ -145,6 +145,19 @@ def test_blocks_of_any_size_give_the_same_map(
     assert one == other
 
 
+def test_suppressed_candidates_that_the_reference_had_not_teach_nothing(tmp_path: Path) -> None:
+    suppressed = ("suppressed_boxes_3d", "suppressed_labels", "suppressed_scores")
+    maps = []
+    for drop in (suppressed, ()):
+        lake = Lake.open(str(tmp_path / f"lake-{len(drop)}"))
+        write_frames(lake, "train", 40, seed=1)  # has them, so that they are known of the population
+        frames = write_frames(lake, "val", 70, seed=2, drop=suppressed)
+        write_stressed_frames(lake, frames, severities=(3,), drop=drop)
+        kinds = evaluate(lake, MODEL).artifacts().filter(pl.col("kind") == "window_map")
+        maps.append(kinds["artifact"].item())
+    assert maps[0] == maps[1]
+
+
 def test_too_few_originals_leave_a_warning_and_the_default_estimate(tmp_path: Path) -> None:
     lake, frames = traced(tmp_path)
     write_stressed_frames(lake, frames, n=20, severities=(3,))

@@ -210,7 +210,7 @@ def _split(boxes: FrameBoxes, pool: DetectionPool) -> DetectedFrames:
             )
     return split_detections(
         boxes.recorded,
-        boxes.suppressed if traced.suppressed is not None else None,
+        boxes.suppressed if pool.estimation.fit.estimator.scorer.has_suppressed else None,
         thresholds=pool.units.thresholds,
         class_scores=None if traced.class_scores is None else boxes.class_scores,
         class_space=traced.class_space,
