@@ -104,6 +104,12 @@ def test_nothing_else_of_the_result_changes(pair: tuple[StoredResult, StoredResu
     )
     same = [name for name in plain.collect_schema().names() if name not in {"run_id", "created_at", "evaluated_at"}]
     assert plain.select(same).collect().equals(stressed.select(same).collect())
+    attempt = ["evaluation_id", "result_name", "created_at"]
+    for part in ("metrics", "issues", "codes"):
+        one, other = (getattr(result, part)().drop(attempt, strict=False) for result in pair)
+        assert one.equals(other), part
+    one, other = (dict(result.artifacts().select("kind", "artifact_id").iter_rows()) for result in pair)
+    assert other == one | {"window_map": other["window_map"]}
 
 
 def test_the_badge_goes_where_something_was_verified(pair: tuple[StoredResult, StoredResult]) -> None:
