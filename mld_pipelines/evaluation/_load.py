@@ -87,7 +87,9 @@ class StoredResult:
 
         `families` holds the mean absolute error of default, half and map on windows of each family when it was left
         out, their number, and the share of them that the interval `covered`; `verified_families` are those where it
-        held, `missed_families` those where it did not; `blend_weight` is β, `width_factor` q.
+        held, `missed_families` those where it did not; `blend_weight` is β, `width_factor` q. Of a detector the
+        errors of each family, β and q are dicts of `precision` and `recall` (either may lack a family in whose windows
+        it is undefined).
         """
         maps = self._rows(ESTIMATORS_MODELS).filter(pl.col("kind") == "window_map").select("n_epoch", "parameters")
         return {epoch: json.loads(text) for epoch, text in maps.collect().iter_rows()}

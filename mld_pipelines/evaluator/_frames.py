@@ -23,6 +23,7 @@ __all__ = ["FRAME_COLUMNS", "FRAME_ORDERS", "frame_table", "frames_in_order", "s
 _log = logging.getLogger("mld_pipelines.evaluator")
 
 _KEY = ["dataset", "n_epoch", "input_id"]
+_COUNTED = ("unit_kind", "unit_index", "is_error", "error_proba", "error_code")
 _COUNTS = ("predictions", "objects", "true_positives", "false_positives", "missed")
 
 #: Columns of a frame in their order; the metadata keys follow.
@@ -141,8 +142,10 @@ def _counted(units: pl.DataFrame) -> pl.DataFrame:
     proba = pl.col("error_proba").cast(pl.Float64).fill_null(0.0)
     # The worst unit: a wrong prediction, the most doubtful first, else a missed object, else the most doubtful box.
     rank = pl.when(is_object).then(2 * is_wrong.cast(pl.Float64)).otherwise(proba + 3 * is_wrong.cast(pl.Float64))
-    ordered = units.sort(*_KEY, "unit_kind", "unit_index").with_columns(
-        (-pl.min_horizontal(proba, _NEARLY_ONE)).log1p().alias("_right"), rank.alias("_rank")
+    ordered = (
+        units.select(*_KEY, *_COUNTED)
+        .sort(*_KEY, "unit_kind", "unit_index")
+        .with_columns((-pl.min_horizontal(proba, _NEARLY_ONE)).log1p().alias("_right"), rank.alias("_rank"))
     )
     counted = ordered.group_by(_KEY, maintain_order=True).agg(
         (~is_object).sum().cast(pl.Int64).alias("predictions"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
@@ -11,7 +12,7 @@ from mld_pipelines.exceptions import InvalidInputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["Original", "Originals", "held_bytes"]
+__all__ = ["Original", "Originals", "held_bytes", "with_own_arrays"]
 
 Item = TypeVar("Item")
 
@@ -87,3 +88,17 @@ def held_bytes(value: Any) -> float:
     if isinstance(value, (list, tuple)):
         return sum(held_bytes(one) for one in value)
     return 0.0 if isinstance(value, _SMALL) else math.inf
+
+
+def with_own_arrays(value: Any) -> Any:
+    """Return a value whose arrays are copies, in whatever dicts, lists and tuples they are; other objects are the same.
+
+    A model that writes into what it is given would otherwise write into the original of every later copy.
+    """
+    if hasattr(value, "nbytes"):
+        return value.clone() if hasattr(value, "clone") else copy.copy(value)
+    if type(value) is dict:
+        return {name: with_own_arrays(one) for name, one in value.items()}
+    if type(value) in {list, tuple}:
+        return type(value)(with_own_arrays(one) for one in value)
+    return value

@@ -66,7 +66,9 @@ def _found_objects(lake: Lake, copies: pl.LazyFrame) -> dict[str, _Objects]:
     """Return the objects that the detector found in each original, by input id."""
     keys = copies.rename({"source_dataset": "dataset_type"}).select(_KEY).unique()
     columns = ["truth_boxes_3d", "truth_labels", "boxes_3d", "labels"]
-    traced = lake.scan(LANDING_TRACES).join(keys, on=_KEY, how="semi", nulls_equal=True).sort("ingested_at")
+    models = copies.select(pl.col("model_key").unique()).collect()["model_key"].to_list()
+    own = lake.scan(LANDING_TRACES).filter(pl.col("model_key").is_in(models))  # else boxes of every model are read
+    traced = own.join(keys, on=_KEY, how="semi", nulls_equal=True).sort("ingested_at")
     frame = traced.select("input_id", *columns).unique("input_id", keep="last", maintain_order=True).collect()
     truths, boxes = _boxes(frame, "truth_boxes_3d", "truth_labels"), _boxes(frame, "boxes_3d", "labels")
     found = {}

@@ -20,7 +20,7 @@ from mld_pipelines.tracing._stress_landing import FrameStressWriter, UnitStressW
 from mld_pipelines.tracing._stress_report import StressCost, StressRunReport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -37,6 +37,10 @@ _log = logging.getLogger(__name__)
 
 _MEASURED = 8
 """Batches that are run to know the cost, spread over the sets: corruptions differ in theirs by a factor of ten."""
+
+_PROBED_FRAMES = 4
+"""Frames of each of these that a detector is run on, one by one: at seconds a frame 8 × 64 would cost more than the
+limit that the cost is held against."""
 
 _NOTHING = StressCost(
     seconds=0.0, measured_batches=0, measured_inputs=0, measured_seconds=0.0, sets=0, forwards=0, workers=0
@@ -181,20 +185,26 @@ def _workers(pool: Pipeline) -> int:
 
 
 def _settled(
-    pool: Pipeline, job: StressJob, policy: PoolPolicy, numbers: Iterable[int]
+    pool: Pipeline, job: StressJob, policy: PoolPolicy, ranges: Sequence[tuple[int, int]], numbers: Iterable[int]
 ) -> Iterable[tuple[int, list[Part]]]:
-    """Run some batches. Of frames, which are run one by one anyway, a broken one is found and lost alone."""
+    """Run some ranges. Of frames, which are run one by one anyway, a broken one is found and lost alone."""
     splits = job.source.task == FRAMES_TASK
-    return RangeWork(job.ranges, numbers=numbers, max_attempts=policy.max_attempts, splits=splits).run(pool)
+    return RangeWork(ranges, numbers=numbers, max_attempts=policy.max_attempts, splits=splits).run(pool)
 
 
 def _measure(
     pool: Pipeline, job: StressJob, policy: PoolPolicy, *, first: int
 ) -> tuple[dict[int, list[Part]], StressCost]:
-    """Run eight batches spread over what is left; return their results, which the pass uses, and the cost."""
-    left = job.batches - first
+    """Run eight batches spread over what is left, of frames the first four copies of each.
+
+    Returns:
+        The results of those that were run whole, which the pass uses, and the cost.
+    """
+    left, ranges = job.batches - first, job.ranges
     numbers = sorted({first + index * left // _MEASURED for index in range(_MEASURED)})
-    results = dict(_settled(pool, job, policy, numbers))
+    most = _PROBED_FRAMES if job.source.task == FRAMES_TASK else job.batch_size
+    probes = [(start, min(start + most, stop)) for start, stop in ranges]
+    results = dict(_settled(pool, job, policy, probes, numbers))
     good = {number: [part.result for part in parts if not part.result.failed] for number, parts in results.items()}
     if not any(good.values()):
         raise WorkerPoolError(
@@ -202,8 +212,8 @@ def _measure(
             f"written. First reason: {results[numbers[0]][0].result.reason}"
         )
     seconds = np.sum([one.columns["seconds"] for found in good.values() for one in found], axis=0)
-    inputs = sum(_copies(job, number, parts) for number, parts in results.items())
-    forwards = sum(stop - start for start, stop in job.ranges[first:])
+    inputs = sum(_copies(probes[number], parts) for number, parts in results.items())
+    forwards = sum(stop - start for start, stop in ranges[first:])
     cost = StressCost(
         seconds=_wall(seconds, pool) / inputs * forwards,
         measured_batches=sum(bool(found) for found in good.values()),
@@ -213,13 +223,13 @@ def _measure(
         forwards=forwards,
         workers=_workers(pool),
     )
-    return results, cost
+    return {number: parts for number, parts in results.items() if probes[number] == ranges[number]}, cost
 
 
-def _copies(job: StressJob, number: int, parts: list[Part]) -> int:
-    """Return how many copies of a batch could be run: it is one part, or every copy is."""
+def _copies(probe: tuple[int, int], parts: list[Part]) -> int:
+    """Return how many copies of a range could be run: it is one part, or every copy is."""
     good = sum(not part.result.failed for part in parts)
-    return good * len(job.originals(number)) if len(parts) == 1 else good
+    return good * (probe[1] - probe[0]) if len(parts) == 1 else good
 
 
 def _wall(seconds: NDArray[np.float64], pool: Pipeline) -> float:
@@ -241,7 +251,7 @@ def _run(
     with reporting(
         progress, total=len(job.plan.sets), done=writer.done_sets, title=f"stress {job.source.model_key}"
     ) as advance:
-        for number, parts in chain(measured.items(), _settled(pool, job, policy, todo)):
+        for number, parts in chain(measured.items(), _settled(pool, job, policy, job.ranges, todo)):
             before = writer.done_sets
             writer.take_parts(number, parts)
             for _ in range(writer.done_sets - before):

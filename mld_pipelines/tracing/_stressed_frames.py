@@ -9,7 +9,7 @@ from mld_pipelines.tracing._clouds import with_changed_cloud
 from mld_pipelines.tracing._corruptor import Corruptor
 from mld_pipelines.tracing._families import FamilySource
 from mld_pipelines.tracing._frames import FRAMES_TASK, open_frames
-from mld_pipelines.tracing._originals import Original, Originals, held_bytes
+from mld_pipelines.tracing._originals import Original, Originals, held_bytes, with_own_arrays
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -64,7 +64,7 @@ class StressedFrames:
             InvalidInputError: The dataset is no longer the traced one, or the frame cannot be corrupted.
         """
         number, position = divmod(index, len(self._originals))
-        inputs, target = self._originals[position]
+        inputs, target = with_own_arrays(self._originals[position])
         input_id, one = self._originals.ids[position], self._sets[number]
         copy = with_changed_cloud(inputs, lambda cloud: self._corruptor.copy(cloud, input_id, one))
         return copy, target, input_id

@@ -19,6 +19,7 @@ from mld_pipelines.diagnosis import (
     estimate_detection_window,
     fit_detection_shift,
 )
+from mld_pipelines.diagnosis.detection import _shift_fit
 from mld_pipelines.diagnosis.detection._rates import window_rates
 from mld_pipelines.diagnosis.detection._shift_map import SHIFT_COLUMNS, shift_columns
 from mld_pipelines.exceptions import CorruptArtifactError, InvalidInputError
@@ -39,14 +40,16 @@ REFERENCE = DetectionWindowReference(
 )
 
 
-def tallies(rng, frames, *, boxes=8.0, says=0.2, errors=0.2, lost=0.2, candidates=3.0, missed=1.6, unseen=0.0):
+def tallies(
+    rng, frames, *, boxes=8.0, says=0.2, errors=0.2, lost=0.2, candidates=3.0, missed=1.6, unseen=0.0, gone=None
+):
     """Frames whose boxes are wrong with chance `errors` while the estimator says `says`, and so for misses."""
     counts = rng.poisson(boxes, frames)
     frame = np.repeat(np.arange(frames), counts)
     clusters = rng.poisson(candidates, frames)
     wrong = rng.random(len(frame)) < errors
     objects = rng.binomial(np.maximum(np.bincount(frame[~wrong], minlength=frames), 0), 1.0)
-    gone = rng.poisson(lost / (1.0 - lost) * objects.mean(), frames)
+    gone = rng.poisson(lost / (1.0 - lost) * objects.mean() if gone is None else gone, frames)
     return FrameTallies.of(
         REFERENCE,
         frame_index=frame,
@@ -74,10 +77,10 @@ def no_misses(frames):
     )
 
 
-def fitted(shifts, *, seed=0):
+def fitted(shifts, *, seed=0, clean=None):
     """A map of families; each has three severities, stronger by what `shifts` says."""
     rng = np.random.default_rng(seed)
-    clean = tallies(rng, FRAMES)
+    clean = tallies(rng, FRAMES, **(clean or {}))
     parts, families = [], []
     for family, shift in shifts.items():
         for severity in (1, 2, 3):
@@ -252,6 +255,33 @@ def test_a_window_without_the_candidates_of_the_reference_is_estimated_by_the_de
     )
     before, after = (estimate_detection_window(state, replace(REFERENCE, shift=one)) for one in (None, ALIKE))
     assert (after.precision, after.recall) == (before.precision, before.recall)
+
+
+def hardly_any(severity):
+    """So few boxes that 300 frames hold less than 50, and the estimator is far off."""
+    return {"boxes": 0.1, "errors": 0.9, "lost": 0.9}
+
+
+def test_windows_that_keep_the_default_rule_are_verified_by_it(monkeypatch):
+    monkeypatch.setattr(_shift_fit, "SHARES", (1.0,))  # no clean frame among the copies
+    shift = fitted({"density": fog, "coverage": fog, "dark": hardly_any})
+    for part in (shift.false_positives, shift.lost):
+        dark, fogged = part.family_errors["dark"], part.family_errors["coverage"]
+        assert dark.map == pytest.approx(dark.default, abs=1e-9)
+        assert fogged.map < 0.6 * fogged.default
+        assert dark.n_windows > 0
+
+
+def test_windows_without_a_box_cost_the_map_no_column():
+    shift = fitted({"density": fog, "coverage": fog, "dark": lambda severity: {"boxes": 0.0, "gone": 8.0}})
+    used = dict(zip(SHIFT_COLUMNS, shift.lost.ridge.scale != 1.0, strict=True))
+    assert used["other_rate"]
+    assert used["tail_errors"]
+
+
+def test_too_few_windows_of_enough_boxes_teach_nothing():
+    with pytest.raises(InvalidInputError, match="hold 50 boxes"):
+        fitted({"one": hardly_any, "two": hardly_any}, clean={"boxes": 0.1})
 
 
 def test_an_empty_window_and_one_without_boxes_are_told_apart():

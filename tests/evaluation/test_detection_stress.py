@@ -104,6 +104,12 @@ def test_nothing_else_of_the_result_changes(pair: tuple[StoredResult, StoredResu
     )
     same = [name for name in plain.collect_schema().names() if name not in {"run_id", "created_at", "evaluated_at"}]
     assert plain.select(same).collect().equals(stressed.select(same).collect())
+    attempt = ["evaluation_id", "result_name", "created_at"]
+    for part in ("metrics", "issues", "codes"):
+        one, other = (getattr(result, part)().drop(attempt, strict=False) for result in pair)
+        assert one.equals(other), part
+    one, other = (dict(result.artifacts().select("kind", "artifact_id").iter_rows()) for result in pair)
+    assert other == one | {"window_map": other["window_map"]}
 
 
 def test_the_badge_goes_where_something_was_verified(pair: tuple[StoredResult, StoredResult]) -> None:
@@ -143,6 +149,19 @@ def test_blocks_of_any_size_give_the_same_map(
         result.artifacts().filter(pl.col("kind") == "window_map")["artifact"].item() for result in (pair[1], again)
     )
     assert one == other
+
+
+def test_suppressed_candidates_that_the_reference_had_not_teach_nothing(tmp_path: Path) -> None:
+    suppressed = ("suppressed_boxes_3d", "suppressed_labels", "suppressed_scores")
+    maps = []
+    for drop in (suppressed, ()):
+        lake = Lake.open(str(tmp_path / f"lake-{len(drop)}"))
+        write_frames(lake, "train", 40, seed=1)  # has them, so that they are known of the population
+        frames = write_frames(lake, "val", 70, seed=2, drop=suppressed)
+        write_stressed_frames(lake, frames, severities=(3,), drop=drop)
+        kinds = evaluate(lake, MODEL).artifacts().filter(pl.col("kind") == "window_map")
+        maps.append(kinds["artifact"].item())
+    assert maps[0] == maps[1]
 
 
 def test_too_few_originals_leave_a_warning_and_the_default_estimate(tmp_path: Path) -> None:

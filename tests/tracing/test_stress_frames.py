@@ -211,6 +211,16 @@ def test_the_cost_is_known_before_anything_is_written(lake):
     assert is_stress_due(lake, KEY)
 
 
+def test_the_cost_is_learned_from_a_few_frames_however_large_the_batches(lake):
+    register(lake)
+    large = StressOptions(severities=(3,), max_inputs=6, batch_size=6)
+    cost = stress_cost(lake, KEY, options=large, pool=INLINE)
+    assert (cost.measured_batches, cost.measured_inputs, cost.forwards) == (7, 28, 42)
+    report = run(lake, options=large)
+    assert (report.rows, report.complete) == (42, True)
+    assert copies(lake).group_by("kind").len()["len"].to_list() == [6] * 7
+
+
 def test_a_broken_copy_is_set_aside_alone_with_the_reason_and_the_pass_completes(lake):
     register(lake, families="frame_factories:breaking_families")
     options = StressOptions(severities=(1, 3), max_inputs=6, batch_size=3)

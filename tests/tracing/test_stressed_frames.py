@@ -12,7 +12,7 @@ from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.stress import point_families
 from mld_pipelines.tracing import FamilySource
 from mld_pipelines.tracing._clouds import cloud_of, with_changed_cloud
-from mld_pipelines.tracing._originals import Original, Originals, held_bytes
+from mld_pipelines.tracing._originals import Original, Originals, held_bytes, with_own_arrays
 from mld_pipelines.tracing._stressed_frames import StressedFrames
 
 SETS = [["noise", "jitter", 1], ["density", "drop", 5]]
@@ -60,6 +60,29 @@ def test_an_image_beside_the_points_is_left_alone_and_the_original_too():
         assert torch.equal(inputs["img"], before["img"])
         assert not torch.equal(inputs["points"][:100], before["points"][:100])
     assert torch.equal(copies[0][0]["points"], copies[0][0]["points"])
+
+
+def test_what_a_model_writes_into_a_copy_is_in_no_later_one():
+    copies, before = stressed("dict"), frame_factories.dressed("dict")[1]
+    for index in (0, 2, 0):
+        inputs, target, _ = copies[index]
+        assert torch.equal(inputs["img"], before[0]["img"])
+        assert torch.equal(target["boxes_3d"], before[1]["boxes_3d"])
+        inputs["img"].zero_()
+        target["boxes_3d"].zero_()
+
+
+def test_arrays_are_copied_wherever_they_are_and_objects_are_not():
+    held = object()
+    value = {"points": CLOUD, "nested": [(np.zeros(3), held)], "name": "frame"}
+    own = with_own_arrays(value)
+    assert torch.equal(own["points"], CLOUD)
+    assert own["points"].data_ptr() != CLOUD.data_ptr()
+    (array, same) = own["nested"][0]
+    array += 1.0
+    assert (value["nested"][0][0] == 0.0).all()
+    assert same is held
+    assert own["name"] == "frame"
 
 
 @pytest.mark.parametrize(("dress", "dtype"), [("half", torch.float16), ("array", torch.float32)])

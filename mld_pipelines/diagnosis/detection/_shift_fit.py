@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mld_pipelines.diagnosis._threads import one_thread
+from mld_pipelines.diagnosis._window_estimate import MIN_UNITS_FOR_ATC
 from mld_pipelines.diagnosis.detection._frame_tallies import FrameTallies
 from mld_pipelines.diagnosis.detection._rates import window_rates
 from mld_pipelines.diagnosis.detection._shift_map import (
     MONOTONE_SHIFT_COLUMNS,
     DetectionShiftMap,
     RateMap,
+    is_corrected,
     shift_columns,
 )
+from mld_pipelines.diagnosis.stress._columns import clipped_logit
 from mld_pipelines.diagnosis.stress._map import blend
 from mld_pipelines.diagnosis.stress._ridge import fit_ridge
 from mld_pipelines.diagnosis.stress._verify import (
@@ -45,13 +48,18 @@ SIZES = (50, 100, 300)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Table:
-    """Windows as numbers, for one rate; windows in which it is undefined are left out."""
+    """Windows as numbers, for one rate; windows in which it is undefined are left out.
+
+    Of windows that keep the default rate in use (`is_corrected` is False) the map learns nothing, and they are verified
+    by the default rate.
+    """
 
     families: NDArray[np.str_]
     columns: NDArray[np.float64]
     truths: NDArray[np.float64]
     defaults: NDArray[np.float64]
     estimates: tuple[RateEstimate, ...]
+    is_corrected: NDArray[np.bool_]
 
 
 def fit_detection_shift(
@@ -128,14 +136,22 @@ def _tabulate(
         rates = window_rates(state, reference)
         estimate, truth = (rates.false_positives, rates.lost)[which], pool.rates(frames)[which]
         if estimate is not None and np.isfinite(truth):
-            rows.append((family, shift_columns(rates, state, reference)[which], truth, estimate))
-    if not any(family == CLEAN for family, *_ in rows) or len({family for family, *_ in rows}) < 3:
+            columns = shift_columns(rates, state, reference)[which]
+            rows.append((family, columns, truth, estimate, is_corrected(state, reference)))
+    teaching = {family for family, *_, corrected in rows if corrected}
+    if CLEAN not in teaching or len(teaching) < 3:
         raise InvalidInputError(
-            "too few windows of stressed frames hold boxes and objects; no stress map was fitted. Label more frames."
+            f"too few windows of clean frames and of two families hold {MIN_UNITS_FOR_ATC} boxes "
+            "and objects; no stress map was fitted. Label more frames."
         )
-    names, columns, truths, estimates = zip(*rows, strict=True)
+    names, tabulated, truths, estimates, corrected = zip(*rows, strict=True)
     return _Table(
-        np.array(names), np.stack(columns), np.array(truths), np.array([one.rate for one in estimates]), estimates
+        families=np.array(names),
+        columns=np.stack(tabulated),
+        truths=np.array(truths),
+        defaults=np.array([one.rate for one in estimates]),
+        estimates=estimates,
+        is_corrected=np.array(corrected),
     )
 
 
@@ -146,7 +162,7 @@ def _fit(table: _Table) -> RateMap:
     residuals = _residuals(table, held_out, weight)
     factor = width_factor(residuals)
     return RateMap(
-        ridge=_ridge(table, np.ones(len(table.truths), np.bool_)),
+        ridge=_ridge(table, table.is_corrected),
         blend_weight=weight,
         width_factor=factor,
         family_errors=with_coverage(errors, table.families, residuals, factor),
@@ -158,11 +174,16 @@ def _ridge(table: _Table, rows: NDArray[np.bool_]) -> WindowRidge:
 
 
 def _leave_out(table: _Table) -> NDArray[np.float64]:
-    """Log-odds of each window under a map that has not seen its family; NaN for the clean windows that were seen."""
+    """Log-odds of each window under a map that has not seen its family; NaN for the clean windows that were seen.
+
+    Those of a window that keeps the default rate are that rate's.
+    """
     log_odds = np.full(len(table.families), np.nan)
     parts = [table.families == family for family in sorted(set(table.families.tolist()) - {CLEAN})]
     for own in [*parts, held_out_clean(table.families)]:
-        log_odds[own] = _ridge(table, ~own).log_odds(table.columns[own])
+        corrected = own & table.is_corrected
+        log_odds[own] = clipped_logit(table.defaults[own])
+        log_odds[corrected] = _ridge(table, ~own & table.is_corrected).log_odds(table.columns[corrected])
     return log_odds
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mld_pipelines.diagnosis.detection._rates import WindowRates
     from mld_pipelines.diagnosis.detection._window import DetectionWindowReference, DetectionWindowState
 
-__all__ = ["MONOTONE_SHIFT_COLUMNS", "SHIFT_COLUMNS", "DetectionShiftMap", "RateMap", "shift_columns"]
+__all__ = ["MONOTONE_SHIFT_COLUMNS", "SHIFT_COLUMNS", "DetectionShiftMap", "RateMap", "is_corrected", "shift_columns"]
 
 KIND = "detection_shift_map"
 FORMAT_VERSION = 1
@@ -71,6 +71,16 @@ def shift_columns(
     both = [*clipped_logit([own, own[::-1]]).T]
     common = np.array([*clipped_logit(tails), unseen, *counts])
     return np.column_stack([*both, np.tile(common, (2, 1))])
+
+
+def is_corrected(state: DetectionWindowState, reference: DetectionWindowReference) -> bool:
+    """Whether a map says anything about a window: it has 50 boxes, and candidates where the reference had them.
+
+    Args:
+        state: The window.
+        reference: The result's window reference.
+    """
+    return state.boxes >= MIN_UNITS_FOR_ATC and (state.candidates > 0 or not reference.clusters)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -166,7 +176,7 @@ class DetectionShiftMap:
             reference: The result's window reference.
         """
         default = rates.worse.false_positive, rates.worse.miss
-        if state.boxes < MIN_UNITS_FOR_ATC or (reference.clusters and not state.candidates):
+        if not is_corrected(state, reference):
             return default
         columns = shift_columns(rates, state, reference)
         one, other = (
