@@ -52,6 +52,7 @@ class ReportFacts:
         boxes: Of a detector the units of the deciding dataset; None for a classifier.
         classes: `Result.class_summary()` of that dataset and epoch.
         frames: `Result.get_frames()` of that dataset and epoch.
+        verification: What a stress pass verified (`StoredResult.verifications`); None without one.
     """
 
     result_name: str
@@ -72,6 +73,7 @@ class ReportFacts:
     boxes: pl.DataFrame | None = None
     classes: pl.DataFrame | None = None
     frames: pl.DataFrame | None = None
+    verification: Mapping[str, Any] | None = None
 
 
 def render_report(facts: ReportFacts) -> str:

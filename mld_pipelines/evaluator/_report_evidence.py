@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from mld_pipelines.evaluator._html import Markup, svg, tag
+from mld_pipelines.evaluator._report_verification import verification
 from mld_pipelines.evaluator._report_words import BADGE_WORDS, percent, range_of, table
 from mld_pipelines.figures import agreement_diagram, reliability_diagram
 
@@ -42,6 +43,7 @@ def evidence_section(facts: ReportFacts) -> Markup:
         _whose(facts),
         tag("div", [*_reliabilities(facts), _agreement(windows)], class_="grid"),
         tag("div", _by_dataset(facts.evidence.filter(pl.col("kind") == "all")), _beside_peers(windows), class_="grid"),
+        verification(facts.verification),
         _badges(facts),
     )
 
@@ -50,7 +52,10 @@ def _of_boxes(facts: ReportFacts) -> Markup:
     """Return the section of a detector: precision and recall of windows of frames."""
     windows = facts.evidence.filter(pl.col("kind") != "all")
     if windows.is_empty():
-        said: str = "No other labelled dataset was traced: how estimates fare on new data cannot be shown."
+        said: str = (
+            "No labelled dataset was traced besides the reference and training data: how estimates fare on new data "
+            "cannot be shown here."
+        )
     else:
         names = ", ".join(windows["dataset"].unique().sort())
         said = f"Windows are drawn from datasets the estimator was not fitted on: {names}. Labels only score it."
@@ -61,6 +66,7 @@ def _of_boxes(facts: ReportFacts) -> Markup:
         tag("p", said),
         tag("div", [*_reliabilities(facts), *pictures], class_="grid"),
         _rates_beside(windows) if windows.height else None,
+        verification(facts.verification),
         _badges(facts),
     )
 

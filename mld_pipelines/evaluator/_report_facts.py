@@ -69,6 +69,7 @@ def gather_facts(
         boxes=known.filter(pl.col("dataset_type") == decisive) if detects else None,
         classes=None if classes is None else classes.filter(in_epoch & (pl.col("dataset") == decisive)),
         frames=None if frames is None else frames.filter(in_epoch & (pl.col("dataset") == decisive)),
+        verification=stored.verifications().get(epoch),
     )
 
 

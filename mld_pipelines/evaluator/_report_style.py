@@ -39,7 +39,7 @@ caption{text-align:left;color:var(--soft);padding-bottom:4px}
 th,td{padding:5px 12px 5px 0;border-bottom:1px solid var(--line);text-align:right;vertical-align:top;white-space:nowrap}
 th:first-child,td:first-child{text-align:left}
 td.text,th.text{text-align:left;white-space:normal;overflow-wrap:anywhere;min-width:12ch}
-thead th{font-weight:600;color:var(--soft);white-space:normal;min-width:4em;max-width:14em;overflow-wrap:anywhere}
+thead th{font-weight:600;color:var(--soft);white-space:normal;min-width:4em;max-width:14em;overflow-wrap:break-word}
 tbody th{font-weight:400;white-space:normal;min-width:9em;max-width:22em;overflow-wrap:anywhere}
 .best{font-weight:700}
 .issues{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(440px,100%),1fr));gap:16px}

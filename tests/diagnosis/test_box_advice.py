@@ -71,6 +71,16 @@ def test_missed_objects_are_answered_by_what_they_share(known, wanted):
 
 
 @pytest.mark.parametrize(
+    ("kind", "sure", "unsure"),
+    [("bkg", "find_unlabelled_objects", "add_hard_negatives"), ("loc", "audit_boxes", "refine_boxes"),
+     ("cls", "audit_taxonomy", "separate_box_classes"), ("dupe", "suppress_duplicates", "suppress_duplicates")],
+)  # fmt: skip
+def test_advice_for_confident_errors_is_given_for_confident_errors_only(kind, sure, unsure):
+    assert method("critical_hotspot", "prediction", clues(kind)) == sure
+    assert method("critical_hotspot", "prediction", clues(kind, is_confident=False)) == unsure
+
+
+@pytest.mark.parametrize(
     ("category", "reason", "wanted"),
     [
         ("recessive_hotspot", "few_units", "label_more_frames"),
@@ -149,6 +159,15 @@ def gathered(n_codes: int = 1, **changed):
         "range_m": [10.0] * n, "size": [2.0] * n, "points": [-1] * n,
     } | changed  # fmt: skip
     return gather_box_clues(given.pop("index"), n_codes=n_codes, **given)
+
+
+def test_errors_are_confident_where_their_median_score_is_not_below_that_of_all_units():
+    high, low = gathered(
+        n_codes=2, index=[0, 0, 0, 1, 1, 1, 0, 1], is_error=[True] * 6 + [False] * 2,
+        score=[0.8, 0.9, 0.2, 0.2, 0.3, 0.9, 0.6, 0.6],
+    )  # fmt: skip
+    assert (high.is_confident, low.is_confident) == (True, False)  # medians 0.8 and 0.3 beside 0.6 of all
+    assert gathered()[0].is_confident
 
 
 def test_the_most_frequent_type_is_counted_among_errors_only():

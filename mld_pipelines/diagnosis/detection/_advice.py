@@ -249,7 +249,9 @@ def recommend_for_boxes(
 def _wrong(category: str, clues: BoxClues) -> Recommendation:
     if clues.n_errors < _PATTERN_ERRORS or clues.type_share <= _DOMINANT or clues.error_type is None:
         return _BOXES
-    return (_CRITICALS if category == CRITICAL else _HOTSPOTS).get(clues.error_type, _BOXES)
+    # what to do about confident errors; a critical code may also hold errors of low scores, of which all are wrong
+    confident = category == CRITICAL and clues.is_confident
+    return (_CRITICALS if confident else _HOTSPOTS).get(clues.error_type, _BOXES)
 
 
 def _missed(clues: BoxClues) -> Recommendation:

@@ -35,6 +35,7 @@ class BoxClues:
         is_far: Whether the median error is farther away than three quarters of all units of its kind.
         is_small: Whether it is smaller than three quarters of them.
         has_few_points: Whether it holds at most 5 LiDAR points; False where points are not known.
+        is_confident: Whether the median score of the errors is at least that of all units of its kind.
         candidate_share: Share of the errors that a candidate below the operating point lies on; NaN where unknown.
         is_undecidable: Whether even 10,000 more labels would leave the code undecided.
     """
@@ -47,6 +48,7 @@ class BoxClues:
     is_far: bool = False
     is_small: bool = False
     has_few_points: bool = False
+    is_confident: bool = True
     candidate_share: float = float("nan")
     is_undecidable: bool = False
 
@@ -61,6 +63,7 @@ def gather_box_clues(
     range_m: ArrayLike,
     size: ArrayLike,
     points: ArrayLike,
+    score: ArrayLike | None = None,
     has_candidate: ArrayLike | None = None,
     is_undecidable: ArrayLike | None = None,
 ) -> tuple[BoxClues, ...]:
@@ -75,6 +78,7 @@ def gather_box_clues(
         range_m: (N,) metres, NaN where unknown.
         size: (N,) any measure of size, NaN where unknown.
         points: (N,) LiDAR points, negative or NaN where unknown.
+        score: (N,) score of each prediction; None where that means nothing, and errors count as confident.
         has_candidate: (N,) whether a candidate below the operating point lies on the box.
         is_undecidable: (n_codes,).
 
@@ -88,6 +92,7 @@ def gather_box_clues(
         "range": np.asarray(range_m, dtype=np.float64),
         "size": np.asarray(size, dtype=np.float64),
         "points": np.asarray(points, dtype=np.float64),
+        "score": np.zeros(len(codes)) if score is None else np.asarray(score, dtype=np.float64),
         "candidate": np.full(len(codes), np.nan) if has_candidate is None else np.asarray(has_candidate, np.float64),
     }
     stuck = np.zeros(n_codes, dtype=np.bool_) if is_undecidable is None else np.asarray(is_undecidable, dtype=np.bool_)
@@ -97,7 +102,11 @@ def gather_box_clues(
             f"columns of units have lengths {sorted(lengths)} and flags {stuck.shape}; units need one length, flags "
             f"one per code, shape ({n_codes},)."
         )
-    limits = _quantile(facts["range"], _OUTER), _quantile(facts["size"], 1.0 - _OUTER)
+    limits = (
+        _quantile(facts["range"], _OUTER),
+        _quantile(facts["size"], 1.0 - _OUTER),
+        _quantile(facts["score"], 0.5),
+    )
     rows = np.flatnonzero(wrong)
     rows = rows[np.argsort(codes[rows], kind="stable")]
     parts = np.split(rows, np.cumsum(np.bincount(codes[rows], minlength=n_codes))[:-1])
@@ -107,7 +116,7 @@ def gather_box_clues(
     )
 
 
-def _clues_of(errors: dict[str, NDArray[Any]], limits: tuple[float, float], is_undecidable: bool) -> BoxClues:
+def _clues_of(errors: dict[str, NDArray[Any]], limits: tuple[float, float, float], is_undecidable: bool) -> BoxClues:
     n = len(errors["type"])
     if not n:
         return BoxClues(is_undecidable=is_undecidable)
@@ -124,6 +133,7 @@ def _clues_of(errors: dict[str, NDArray[Any]], limits: tuple[float, float], is_u
         is_far=bool(_median(errors["range"]) > limits[0]),
         is_small=bool(_median(errors["size"]) < limits[1]),
         has_few_points=bool(_median(points[points >= 0]) <= _FEW_POINTS),
+        is_confident=bool(_median(errors["score"]) >= limits[2]),
         candidate_share=float(errors["candidate"].astype(np.float64).mean()),
         is_undecidable=is_undecidable,
     )

@@ -137,6 +137,7 @@ def _clues(
         range_m=own["range_m"].to_numpy(),
         size=own.select(pl.sum_horizontal(sizes)).to_series().to_numpy(),
         points=own["points"].cast(pl.Float64).fill_null(-1.0).to_numpy(),
+        score=own["confidence"].to_numpy() if own["unit_kind"].first() == "prediction" else None,
         has_candidate=(own["confidence"] > 0.0).to_numpy() if own["unit_kind"].first() == "object" else None,
         is_undecidable=is_stuck,
     )
