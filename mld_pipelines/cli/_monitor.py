@@ -62,7 +62,7 @@ def show(model: ModelKey, *, days: Annotated[int, typer.Option(min=1, help="Newe
     nothing = f"nothing monitored for {model} yet; `mld up` does it"
     shown = _SHOWN_3D if seen["detections_per_frame"].count() else _SHOWN
     text: list[Any] = [table_of(seen.select(shown)) if seen.height else nothing]
-    return Answer(data, (*text, *_open_alerts(alerts, current)))
+    return Answer(data, (*text, *_notes(seen), *_open_alerts(alerts, current)))
 
 
 @command(app, "tail")
@@ -108,6 +108,27 @@ def _days(lake: Lake, model: str, days: int) -> pl.DataFrame:
     daily = roll_up(states.filter(pl.col("event_day").is_in(newest.implode())))
     known = Scorers(lake).references({*daily["result_name"].drop_nulls()})
     return derive(daily, known.baselines, known.windows, known.maps).sort("event_day", "result_name")
+
+
+def _notes(seen: pl.DataFrame) -> list[str]:
+    """Return what the numbers of the shown days rest on: the reference, the badges, and days too small for an alert."""
+    import polars as pl
+
+    from mld_pipelines.windows import ALERT_FRAMES, ALERT_UNITS
+
+    judged = seen.filter(pl.col("result_name").is_not_null())
+    if judged.is_empty():
+        return []
+    newest, detects = judged.row(-1, named=True), judged["detections_per_frame"].count() > 0
+    rates = ("precision", "recall") if detects else ("error_rate",)
+    known = [(rate.replace("_", " "), newest[f"{rate}_reference"]) for rate in rates]
+    said = [f"{name} {value:.3f}" for name, value in known if value is not None]
+    lines = [f"reference of {newest['result_name']}: {', '.join(said)}"] if said else []
+    lines += [f"- {badge}" for badge in sorted(set(judged["badges"].explode().drop_nulls()))]
+    unit, least = ("frames", ALERT_FRAMES) if detects else ("inferences", ALERT_UNITS)
+    if small := judged.filter(pl.col("n") < least).height:
+        lines.append(f"- {small} of {judged.height} days have fewer than {least} {unit}: too few for an alert")
+    return lines
 
 
 def _through(windows: pl.DataFrame, results: Sequence[str | None]) -> pl.DataFrame:

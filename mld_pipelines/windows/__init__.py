@@ -32,11 +32,12 @@ from mld_pipelines.windows._reevaluation import (
     decide_reevaluation,
     gather_windows,
 )
-from mld_pipelines.windows._rules import ALERT_UNITS, DEFAULT_RULES, AlertRule, prepare_windows
+from mld_pipelines.windows._rules import ALERT_FRAMES, ALERT_UNITS, DEFAULT_RULES, AlertRule, prepare_windows
 from mld_pipelines.windows._shift import SHIFT_COLUMNS, shift_columns
 from mld_pipelines.windows._state import KEY, STATE_SCHEMA, empty_states
 
 __all__ = [
+    "ALERT_FRAMES",
     "ALERT_UNITS",
     "BOX_COUNT_EDGES",
     "DEFAULT_RULES",

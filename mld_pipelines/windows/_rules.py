@@ -19,7 +19,7 @@ Origin = Literal["reference", "history", "user"]
 #: An estimate or drift alert needs this many inferences in a window (docs/method.md#alerts).
 ALERT_UNITS = 100
 #: … an alert about boxes this many frames, dozens of boxes each: as many as the interval of their estimate asks for.
-_ALERT_FRAMES = 50
+ALERT_FRAMES = 50
 #: A day is compared with the median of up to this many days before it …
 _HISTORY_DAYS = 7
 #: … once there are this many.
@@ -125,7 +125,7 @@ DEFAULT_RULES = (
             threshold=f"{name}_reference",
             origin="reference",
             severity="critical",
-            min_n=_ALERT_FRAMES,
+            min_n=ALERT_FRAMES,
             units="n_frames",
             low=f"{name}_low",
             high=f"{name}_high",
@@ -139,7 +139,7 @@ DEFAULT_RULES = (
         compared="detections_ratio",
         threshold=_DETECTIONS_FACTOR,
         origin="reference",
-        min_n=_ALERT_FRAMES,
+        min_n=ALERT_FRAMES,
         units="n_frames",
         low="detections_per_frame_low",
         high="detections_per_frame_high",

@@ -161,6 +161,27 @@ def test_show_sees_days_through_the_current_result(mld, lake):
     assert day["throughput_per_s"] > 0
     shown = mld("monitor", "show", "toy@v1").stdout
     assert shown.count("2026-01-06") == 1
+    metrics = mld("results", "show", "first", "--json").document["metrics"]
+    (accuracy,) = [row["accuracy"] for row in metrics if row["dataset"] == "val"]
+    assert f"reference of first: error rate {1 - accuracy:.3f}" in shown
+    assert "- not verified under shift" in shown
+    assert "too few for an alert" not in shown
+
+
+def test_show_says_which_days_are_too_small_for_an_alert(mld, lake):
+    from mld_pipelines.rollups import Scorers, refresh_windows, score_days
+    from mld_pipelines.tables import LANDING_INFERENCES
+
+    write_trace(lake, "val", 300, seed=2)
+    mld("evaluate", "toy@v1", "--result-name", "first")
+    write_inferences(lake, 40, result_name="first")
+    days = lake.read(LANDING_INFERENCES)["event_day"].unique().to_list()
+    scorers = Scorers(lake)
+    score_days(lake, days, current=scorers.current, score=scorers.score)
+    refresh_windows(lake, days, references=scorers.references({"first"}).windows)
+    assert (
+        "- 1 of 1 days have fewer than 100 inferences: too few for an alert" in mld("monitor", "show", "toy@v1").stdout
+    )
 
 
 def test_show_keeps_the_estimates_of_days_that_only_an_earlier_result_judged(mld, lake):

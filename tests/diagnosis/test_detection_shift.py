@@ -247,6 +247,8 @@ def test_a_window_of_few_boxes_is_estimated_by_the_default_rule():
     before, after = (estimate_detection_window(few, replace(REFERENCE, shift=one)) for one in (None, ALIKE))
     assert (after.precision, after.recall) == (before.precision, before.recall)
     assert after.precision_low <= before.precision_low
+    assert "not verified under shift" in after.badges
+    assert after.verified_families == ()
 
 
 def test_a_window_without_the_candidates_of_the_reference_is_estimated_by_the_default_rule():
