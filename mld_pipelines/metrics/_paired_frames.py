@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["FRAME_METRICS", "FrameSums", "compare_frames", "mcnemar_frames"]
 
 #: Metrics in the order they are reported; +1 where more is better, −1 where less is, 0 where neither.
-FRAME_METRICS = {"accuracy": 1, "precision": 1, "recall": 1, "f1": 1, "mate": -1, "mean_error_proba": 0}
+FRAME_METRICS = {"accuracy": 1, "precision": 1, "recall": 1, "f1": 1, "ate": -1, "mean_error_proba": 0}
 _TEST = "paired bootstrap over frames"
 _MAX_EXACT_CELLS = 20_000_000
 """Frames times objects up to which the exact test is computed, a fraction of a second; beyond, its limit serves."""
@@ -55,7 +55,7 @@ class FrameSums:
             "precision": (self.hits, self.predictions),
             "recall": (self.hits, self.objects),
             "f1": (2 * self.hits, self.predictions + self.objects),
-            "mate": (self.ate, self.hits),
+            "ate": (self.ate, self.hits),
             "mean_error_proba": (self.error_proba, self.scored),
         }
 

@@ -66,7 +66,7 @@ def test_a_frame_in_which_one_side_has_no_box_is_common():
     found = compared(before, after)
     assert found.n_common == 2
     assert values(found)["precision"] == (0.5, 1.0)
-    assert values(found)["mate"] == (0.5, 0.5)
+    assert values(found)["ate"] == (0.5, 0.5)
 
 
 def test_frames_of_other_content_or_truth_are_counted_and_left_out():

@@ -48,7 +48,7 @@ def test_metrics_are_fractions_of_sums_over_all_frames():
     found = by_name(compare_frames(before, before))
     assert {name: item.before for name, item in found.items()} == pytest.approx(
         {
-            "accuracy": 4 / 10, "precision": 4 / 7, "recall": 4 / 8, "f1": 8 / 15, "mate": 2.0 / 4,
+            "accuracy": 4 / 10, "precision": 4 / 7, "recall": 4 / 8, "f1": 8 / 15, "ate": 2.0 / 4,
             "mean_error_proba": 1.4 / 7,
         }
     )  # fmt: skip
