@@ -3,8 +3,9 @@
 Every step reads only what is new (docs/storage.md#windows).
 """
 
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, timedelta
 from typing import Any
 
 import dagster as dg
@@ -14,13 +15,31 @@ from assets.graph import RETRY, declare, writer_pool
 from assets.partitions import DAYS, days_of
 from assets.reports import detector_windows, drawings
 from mld_pipelines.tables import MONITORING_ALERTS, MONITORING_CODES, MONITORING_SCORED, MONITORING_WINDOWS, TableSpec
-from resources import LakeResource, Scope, numbers, provenance
+from resources import LakeResource, numbers, preview, provenance
 
 __all__ = ["monitoring_alerts", "monitoring_codes", "monitoring_scored", "monitoring_windows"]
 
 _ONE_RUN = dg.BackfillPolicy.single_run()
 _FRESH = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=26))
 """A day and two hours: the closing run after midnight has had its chance."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Day:
+    """What the partition of one day shows.
+
+    Attributes:
+        rows: Rows of the table.
+        sample: Some of them.
+        shown: Pictures, tables and numbers.
+    """
+
+    rows: int
+    sample: pl.DataFrame
+    shown: Mapping[str, Any] = field(default_factory=dict)
+
+
+_HOUR = pl.col("event_day").cast(pl.Datetime("us")) + pl.duration(hours=pl.col("hour"))
 
 
 @dg.multi_asset(
@@ -45,13 +64,16 @@ def monitoring_scored(context: dg.AssetExecutionContext, lake: LakeResource) -> 
     rows = opened.scan(MONITORING_SCORED, event_day=days)
     bins = (pl.col("error_proba").drop_nulls() * 20).floor().clip(0, 19).cast(pl.Int64)
     drawn = rows.filter(pl.col("result_name").is_in(list(scorers.current.values())))
-    counts = drawn.select(bins.alias("bin")).collect()["bin"].value_counts()
-    by_bin = dict(counts.iter_rows())
-    bars = [by_bin.get(i, 0) for i in range(20)]
-    chart = histogram(bars, edges=UNIT_EDGES, title="Error probability")
-    return _materialized(
-        context, lake, MONITORING_SCORED, done, sample=rows.head(10).collect(), chart=(chart, "error probability", bars)
-    )
+    counts = drawn.group_by("event_day").agg(bins.alias("bin")).explode("bin").collect()
+    by_day = dict(rows.group_by("event_day").len().collect().iter_rows())
+    samples = pl.collect_all([rows.filter(pl.col("event_day") == day).head(10) for day in days])
+    shown = {}
+    for day, sample in zip(days, samples, strict=True):
+        found = dict(counts.filter(pl.col("event_day") == day)["bin"].drop_nulls().value_counts().iter_rows())
+        bars = [found.get(i, 0) for i in range(20)]
+        chart = histogram(bars, edges=UNIT_EDGES, title=f"Error probability, {day}")
+        shown[day] = _Day(by_day.get(day, 0), sample, drawings(chart, "error probability", bars))
+    return _materialized(context, lake, MONITORING_SCORED, done, shown)
 
 
 @dg.multi_asset(
@@ -78,22 +100,18 @@ def monitoring_windows(context: dg.AssetExecutionContext, lake: LakeResource) ->
         provenance=provenance(context.run.run_id),
     )
     states = opened.read(MONITORING_WINDOWS, event_day=days)
-    basic = states.filter(pl.col("result_name").is_null()).sort("event_day", "hour")
-    hour = pl.col("event_day").cast(pl.Datetime("us")) + pl.duration(hours=pl.col("hour"))
-    hourly = basic.group_by(hour.alias("at"), maintain_order=True).agg(pl.col("n").sum())
-    title, label = "Inferences per hour", ("inferences", "", "")
-    chart = line_chart(hourly, x="at", y="n", title=title, names=label, is_share=False)
-    counted = {"inferences": int(basic["n"].sum()), "labelled": int(states["n_labelled"].sum())}
-    return _materialized(
-        context,
-        lake,
-        MONITORING_WINDOWS,
-        done,
-        sample=states,
-        chart=(chart, "inferences per hour", hourly["n"].tail(24).to_list()),
-        counted=counted,
-        shown=detector_windows(states.drop("schema_version"), references),
-    )
+    judged = detector_windows(states.drop("schema_version"), references)
+    shown = {}
+    for day in days:
+        sample = states.filter(pl.col("event_day") == day)
+        basic = sample.filter(pl.col("result_name").is_null())
+        hourly = basic.group_by(_HOUR.alias("at")).agg(pl.col("n").sum()).sort("at")
+        title, label = f"Inferences per hour, {day}", ("inferences", "", "")
+        chart = line_chart(hourly, x="at", y="n", title=title, names=label, is_share=False)
+        counted = {"inferences": int(basic["n"].sum()), "labelled": int(sample["n_labelled"].sum())}
+        pictures = drawings(chart, "inferences per hour", hourly["n"].to_list())
+        shown[day] = _Day(sample.height, sample, {**pictures, **numbers(counted), **judged.get(day, {})})
+    return _materialized(context, lake, MONITORING_WINDOWS, done, shown)
 
 
 @dg.multi_asset(
@@ -114,17 +132,15 @@ def monitoring_codes(context: dg.AssetExecutionContext, lake: LakeResource) -> d
     references = scorers.references(_result_names(opened.read(MONITORING_WINDOWS, event_day=days)))
     done = refresh_codes(opened, days, baselines=references.baselines, provenance=provenance(context.run.run_id))
     codes = opened.read(MONITORING_CODES, event_day=days)
-    drawn = codes.filter(pl.col("result_name").is_in(list(scorers.current.values())))
-    newest = drawn.filter(pl.col("event_day") == pl.col("event_day").max()).sort("share", descending=True)
-    chart = bar_chart(newest, label="error_code", value="share", title="Codes of the newest day", limit=10)
-    return _materialized(
-        context,
-        lake,
-        MONITORING_CODES,
-        done,
-        sample=codes,
-        chart=(chart, "codes of the newest day", newest["share"].head(10).to_list()),
-    )
+    drawn = codes.filter(pl.col("result_name").is_in(list(scorers.current.values()))).sort("share", descending=True)
+    shown = {}
+    for day in days:
+        largest = drawn.filter(pl.col("event_day") == day)
+        sample = codes.filter(pl.col("event_day") == day)
+        chart = bar_chart(largest, label="error_code", value="share", title=f"Codes of {day}", limit=10)
+        pictures = drawings(chart, "codes of the day", largest["share"].head(10).to_list())
+        shown[day] = _Day(sample.height, sample, pictures)
+    return _materialized(context, lake, MONITORING_CODES, done, shown)
 
 
 @dg.multi_asset(
@@ -151,14 +167,15 @@ def monitoring_alerts(context: dg.AssetExecutionContext, lake: LakeResource) -> 
     states = alerts.group_by("state").agg(pl.len().alias("alerts")).sort("state")
     chart = bar_chart(states, label="state", value="alerts", title="Alerts by state", is_share=False)
     firing = {"firing": alerts.filter(pl.col("state") == "firing").height}
-    return _materialized(
-        context,
-        lake,
+    return lake.result(
         MONITORING_ALERTS,
-        done,
-        sample=alerts,
-        chart=(chart, "alerts by state", states["alerts"].to_list()),
-        counted=firing,
+        version=done.version,
+        rows=alerts.height,
+        frame=alerts,
+        metadata={
+            **drawings(chart, "alerts by state", states["alerts"].to_list()),
+            **numbers({**_counts(done, len(days)), **firing}),
+        },
     )
 
 
@@ -167,38 +184,28 @@ def _result_names(states: pl.DataFrame) -> set[str]:
 
 
 def _materialized(
-    context: dg.AssetExecutionContext,
-    lake: LakeResource,
-    spec: TableSpec,
-    done: Any,
-    *,
-    sample: pl.DataFrame,
-    chart: tuple[str, str, Sequence[float | None]],
-    counted: Mapping[str, float] | None = None,
-    shown: Mapping[str, Any] | None = None,
+    context: dg.AssetExecutionContext, lake: LakeResource, spec: TableSpec, done: Any, shown: Mapping[date, _Day]
 ) -> dg.MaterializeResult[Any]:
-    """Return the materialisation of a range of days; every day of it gets its own row count."""
-    days = days_of(context)
-    scope: Scope = "table"
-    rows = sample.height
-    if "event_day" in spec.column_names:
-        by_day = dict(lake.open().scan(spec, event_day=days).group_by("event_day").len().collect().iter_rows())
-        rows, scope = sum(by_day.values()), "range"
-        for day in days:
-            context.add_asset_metadata(
-                {"dagster/partition_row_count": by_day.get(day, 0)}, partition_key=day.isoformat()
-            )
-    counts = {
-        "rows_written": done.rows,
-        "rows_read": done.read,
-        "rows_quarantined": done.quarantined,
-        "days": len(days),
-    }
-    return lake.result(
-        spec,
-        version=done.version,
-        rows=rows,
-        scope=scope,
-        frame=sample,
-        metadata={**drawings(*chart), **numbers({**counts, **(counted or {})}), **(shown or {})},
-    )
+    """Return the materialisation of a range of days; the partition of each shows that day and no other.
+
+    Only what the run as a whole did (`rows_written`, `rows_read`, `rows_quarantined`, of so many `days`) is the same
+    for all of them.
+    """
+    for day, one in shown.items():
+        context.add_asset_metadata(
+            {
+                "rows": dg.MetadataValue.float(float(one.rows)),
+                "dagster/partition_row_count": one.rows,
+                "preview": preview(spec, one.sample),
+                **one.shown,
+            },
+            partition_key=day.isoformat(),
+        )
+    rows = sum(one.rows for one in shown.values())
+    metadata = numbers(_counts(done, len(shown)))
+    return lake.result(spec, version=done.version, rows=rows, scope="range", metadata=metadata)
+
+
+def _counts(done: Any, days: int) -> dict[str, float]:
+    """Return what a run did."""
+    return {"rows_written": done.rows, "rows_read": done.read, "rows_quarantined": done.quarantined, "days": days}

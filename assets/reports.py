@@ -12,6 +12,7 @@ from resources import LakeResource, numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from datetime import date
 
     from mld_pipelines.evaluation import StoredResult
     from mld_pipelines.rollups import References
@@ -32,8 +33,6 @@ _DETECTOR = (
 """What a reader wants to know of a day of a detector."""
 
 _BINS = 20
-_MOST_DAYS = 31
-"""A month of days: as much as one looks at at once."""
 
 #: A map of more codes would be heavier than metadata should be (10 kB), and the report shows all of them.
 _MOST_CODES = 60
@@ -55,10 +54,10 @@ def drawings(svg: str, alt: str, values: Sequence[float | None]) -> dict[str, dg
     }
 
 
-def detector_windows(states: pl.DataFrame, references: References) -> dict[str, Any]:
-    """Return precision and recall of detectors: `detectors`, a table of days and results, and the newest as numbers.
+def detector_windows(states: pl.DataFrame, references: References) -> dict[date, dict[str, Any]]:
+    """Return precision and recall of detectors by day: `detectors`, a table of its results, and numbers to plot.
 
-    Empty where no result of a detector saw the days.
+    Days without a result of a detector are left out.
 
     Args:
         states: Window states of some days.
@@ -70,17 +69,17 @@ def detector_windows(states: pl.DataFrame, references: References) -> dict[str, 
     if judged.is_empty():
         return {}
     days = derive(roll_up(judged), references.baselines, references.windows).sort("event_day", "result_name")
-    newest = days.row(-1, named=True)
-    # a plotted line is one detector's: of several the table tells
-    plotted = ("precision_estimated", "recall_estimated", "f1_estimated") if days["result_name"].n_unique() == 1 else ()
+    return {rows["event_day"][0]: _detectors_of(rows) for rows in days.partition_by("event_day", maintain_order=True)}
+
+
+def _detectors_of(rows: pl.DataFrame) -> dict[str, Any]:
+    """Return a day's results as a table, and as numbers where it has one: a plotted line is one detector's."""
     records = [
         dg.TableRecord({name: _readable(row[name]) for name in (*_DETECTOR, "result_name")})
-        for row in days.tail(_MOST_DAYS).iter_rows(named=True)
+        for row in rows.iter_rows(named=True)
     ]
-    return {
-        "detectors": dg.MetadataValue.table(records),
-        **numbers({name: newest[name] for name in plotted}),
-    }
+    plotted = ("precision_estimated", "recall_estimated", "f1_estimated") if rows.height == 1 else ()
+    return {"detectors": dg.MetadataValue.table(records), **numbers({name: rows[name].item() for name in plotted})}
 
 
 def _readable(value: Any) -> str | float | int | None:

@@ -164,6 +164,27 @@ def test_production_is_scored_windowed_coded_and_judged_in_one_run_over_a_range(
     assert deltas.to_list() == pytest.approx([0, 0], abs=1e-9)
 
 
+def test_every_day_of_a_run_shows_its_own_numbers_and_rows(lake, materialize, evaluated):
+    days = [DAY + timedelta(days=n) for n in range(3)]
+    for n, count in enumerate((30, 0, 45)):
+        if count:
+            write_inferences(lake, count, seed=n, result_name=evaluated, at=START + timedelta(days=1 + n), seq=n)
+    run = monitor(materialize, days[0], days[-1])
+    windows, scored, codes = (
+        run.asset_materializations_for_node(f"monitoring_{name}") for name in ("windows", "scored", "codes")
+    )
+    assert [event.metadata["inferences"].value for event in windows] == [30.0, 0.0, 45.0]
+    assert [event.metadata["rows"].value for event in scored] == [30.0, 0.0, 45.0]
+    assert [event.metadata["dagster/partition_row_count"].value for event in windows] == [2, 0, 2]
+    assert [event.metadata["rows"].value for event in windows] == [2.0, 0.0, 2.0]
+    for events in (windows, scored, codes):
+        assert events[1].metadata["preview"].value == "no rows"
+        assert svg_of(events[0]) != svg_of(events[2])
+        for event in (events[0], events[2]):
+            named = [day.isoformat() for day in days if day.isoformat() in event.metadata["preview"].value]
+            assert named == [event.partition]
+
+
 def test_a_lake_out_of_reach_for_a_moment_costs_no_day(lake, materialize, evaluated, monkeypatch):
     from mld_pipelines import rollups
 

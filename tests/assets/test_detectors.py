@@ -10,6 +10,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from assets.partitions import range_tags
 from mld_pipelines.evaluation import list_results
 from mld_pipelines.tables import (
     EVALUATION_METRICS,
@@ -64,3 +65,31 @@ def shows_precision_and_recall(run, result):
         number = event.metadata[f"{name}_estimated"]
         assert isinstance(number, dg.FloatMetadataValue)
         assert number.value == pytest.approx(shown[f"{name}_estimated"], abs=1e-4)
+
+
+def test_every_day_of_a_run_shows_its_own_numbers_picture_and_rows(lake, materialize):
+    write_frames(lake, "val", 120, seed=2)
+    assert materialize("evaluation", "estimators", checks=False, partition_key=MODEL).success
+    (result,) = list_results(lake, MODEL)["result_name"]
+    for number, (frames, hardness) in enumerate(((40, 0.5), (70, 3.0))):
+        at = START + timedelta(days=1 + number)
+        every = timedelta(minutes=15)
+        write_logged_frames(lake, frames, seq=number, seed=number, hardness=hardness, at=at, every=every,
+                            result_name=result)  # fmt: skip
+    run = materialize("monitoring", checks=False, tags=range_tags(DAY, DAY + timedelta(days=1)))
+    easy, hard = run.asset_materializations_for_node("monitoring_windows")
+    for event, day, frames in ((easy, DAY, 40), (hard, DAY + timedelta(days=1), 70)):
+        (record,) = event.metadata["detectors"].records
+        assert (event.partition, record.data["event_day"]) == (day.isoformat(), day.isoformat())
+        assert record.data["n_frames"] == event.metadata["inferences"].value == frames
+        for name in ("precision_estimated", "recall_estimated", "f1_estimated"):
+            assert event.metadata[name].value == pytest.approx(record.data[name], abs=1e-4), name
+    assert easy.metadata["precision_estimated"].value > hard.metadata["precision_estimated"].value + 0.05
+    for node in ("monitoring_scored", "monitoring_windows", "monitoring_codes"):
+        events = run.asset_materializations_for_node(node)
+        assert len({event.metadata["picture"].value for event in events}) == 2, node
+        for event in events:
+            shown = event.metadata["preview"].value
+            others = {"2026-01-06", "2026-01-07"} - {event.partition}
+            assert event.partition in shown, node
+            assert not any(day in shown for day in others), node

@@ -89,7 +89,7 @@ def test_the_page_of_an_asset_says_what_it_is(ui, browser):
         ("evaluation/units", "Error probability"),
         ("evaluation/issues", "Error rate by code"),
         ("evaluation/codes", "Map of codes"),
-        ("monitoring/codes", "Codes of the newest day"),
+        ("monitoring/codes", "Codes of 20"),
     ],
 )
 def test_a_materialisation_shows_its_picture_and_numbers(ui, browser, asset, says):
