@@ -16,6 +16,7 @@ import urllib.request
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mld_pipelines.cli._processes import stop_all, stop_marked
@@ -24,7 +25,6 @@ from mld_pipelines.exceptions import ConfigurationError, MissingDependencyError,
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
 
 __all__ = ["MARKER", "Platform", "PlatformError", "running_platform"]
 
@@ -118,7 +118,9 @@ def running_platform(
     """Run webserver and daemon for the length of a `with` block; no process survives it.
 
     Args:
-        workspace: `workspace.yaml`; its folder is the working directory of both processes.
+        workspace: `workspace.yaml`; its folder is the working directory of both processes. They, code locations and
+            runs import from there, then from the working directory of this one: registered factories are found as
+            `mld trace run` finds them.
         home: State directory; `dagster/` in it becomes `DAGSTER_HOME`.
         port: Port of the UI on the loopback address; 0 takes a free one.
         start_seconds: How long the webserver may take to answer.
@@ -194,12 +196,20 @@ def _environment(home: Path, marker: str, extra: Mapping[str, str] | None) -> di
     return {
         **os.environ,
         "PYTHONUNBUFFERED": "1",
+        "PYTHONPATH": _import_path(),
         **(extra or {}),
         "MLD_HOME": str(home),
         "DAGSTER_HOME": str(dagster_home(home)),
         "DAGSTER_DISABLE_TELEMETRY": "1",
         MARKER: marker,
     }
+
+
+def _import_path() -> str:
+    """Return the working directory, then what `PYTHONPATH` names; absolute, for the children run in another folder."""
+    named = os.environ.get("PYTHONPATH", "")
+    paths = [Path.cwd(), *(Path(one or ".").absolute() for one in named.split(os.pathsep) if named)]
+    return os.pathsep.join(dict.fromkeys(map(str, paths)))
 
 
 def _checked_workspace(workspace: Path) -> Path:

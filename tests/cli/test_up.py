@@ -15,7 +15,7 @@ import pytest
 
 from mld_pipelines import settings
 from mld_pipelines.cli._exits import Exit
-from mld_pipelines.cli._platform import MARKER, PlatformError, running_platform
+from mld_pipelines.cli._platform import MARKER, Platform, PlatformError, running_platform
 from mld_pipelines.exceptions import ConfigurationError, MissingDependencyError
 
 TOY = """
@@ -27,6 +27,23 @@ def one():
 
 defs = dg.Definitions(assets=[one])
 """
+USERS = """
+import dagster as dg
+
+@dg.op
+def importing_op():
+    import my_own_models
+    import toy_location
+    assert my_own_models.MADE == "by the user"
+
+@dg.job(executor_def=dg.in_process_executor)
+def importing():
+    importing_op()
+
+defs = dg.Definitions(jobs=[importing])
+"""
+LAUNCH = """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) {
+  __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
 BROKEN = "raise RuntimeError('this location is broken on purpose')"
 
 
@@ -96,6 +113,26 @@ def test_a_child_that_ends_is_reported_with_its_last_words(workspace, monkeypatc
         pass
 
 
+def test_what_lies_in_the_folder_that_it_is_started_in_can_be_imported_by_its_processes(
+    workspace, monkeypatch, tmp_path_factory
+):
+    here, named = tmp_path_factory.mktemp("here"), tmp_path_factory.mktemp("named")
+    (here / "my_models.py").write_text("")
+    (here / "sources").mkdir()
+    for folder, module in ((here / "sources", "relative_to_here"), (named, "named_absolutely")):
+        (folder / f"{module}.py").write_text("")
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("PYTHONPATH", f"sources:{named}")
+    told = "import my_models, relative_to_here, named_absolutely as last, toy_location; raise SystemExit(last.__file__)"
+    monkeypatch.setattr("mld_pipelines.cli._platform._commands", lambda *_: {"daemon": [sys.executable, "-c", told]})
+    monkeypatch.setattr("mld_pipelines.cli._platform._prepare_instance", lambda *_: None)
+    with (
+        pytest.raises(PlatformError, match=rf"Its last words: {named}/named_absolutely.py"),
+        running_platform(workspace(""), home=settings.state_directory(), port=0),
+    ):
+        pass
+
+
 def test_a_child_that_ignores_sigterm_is_killed_with_its_own_children(tmp_path):
     from mld_pipelines.cli._processes import stop_all
 
@@ -132,10 +169,10 @@ def is_gone(pid: int) -> bool:
         return True
 
 
-def start_up(workspace: Path) -> tuple[subprocess.Popen[str], dict[str, Any]]:
-    """Start `mld up` as a process and wait until it has announced itself."""
+def start_up(workspace: Path, folder: Path | None = None) -> tuple[subprocess.Popen[str], dict[str, Any]]:
+    """Start `mld up` as a process, in a folder, and wait until it has announced itself."""
     command = [sys.executable, "-m", "mld_pipelines.cli", "up", "--workspace", str(workspace), "--port", "0", "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder)
     return process, json.loads(process.stdout.readline())
 
 
@@ -150,6 +187,29 @@ def test_up_answers_on_loopback_and_leaves_nothing_behind(workspace, number):
     rest, errors = process.communicate(timeout=60)
     assert (process.returncode, rest, errors) == (0, "", "")
     assert descendants() == []
+
+
+@pytest.mark.slow
+def test_a_run_imports_from_the_folder_that_the_platform_was_started_in(workspace, tmp_path):
+    (folder := tmp_path / "user").mkdir()
+    (folder / "my_own_models.py").write_text("MADE = 'by the user'")
+    process, document = start_up(workspace(USERS), folder)
+    try:
+        assert document["location_errors"] == {}
+        platform = Platform(document["url"], settings.state_directory(), {})
+        selector = {"repositoryLocationName": "toy", "repositoryName": "__repository__", "jobName": "importing"}
+        started = platform.graphql(LAUNCH, {"params": {"selector": selector, "mode": "default"}})
+        run_id = started["launchRun"]["run"]["runId"]
+        for _ in range(300):
+            status = platform.graphql("query($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }",
+                                      {"id": run_id})["runOrError"]["status"]  # fmt: skip
+            if status in {"SUCCESS", "FAILURE"}:
+                break
+            time.sleep(0.2)
+        assert status == "SUCCESS"
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
 
 
 @pytest.mark.slow
