@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["days", "document", "print_summary", "top_issues", "verified"]
 
 RATES = ("precision", "recall")
+_OF_CLASS = ("class", "threshold", "objects", "precision", "recall", "ap")
 _TOP = 3
 """Codes shown of each kind."""
 
@@ -98,6 +99,10 @@ def print_summary(console: Any, lake: Lake, driven: Driven) -> None:
         driven: What was driven.
     """
     daily, name = days(lake, driven), driven.result.result_name
+    metrics = driven.result.metrics_summary().select("dataset", *RATES, "f1", "map", "nds_like", "mate")
+    print_table(console, f"The detector on labelled scenes ({name})", metrics)
+    classes = pl.DataFrame(driven.result.class_summary()).filter(pl.col("dataset") == driven.result.decision_dataset)
+    print_table(console, f"Its classes on {driven.result.decision_dataset}", classes.select(_OF_CLASS))
     for rate in RATES:
         title = f"{rate.capitalize()} per day, estimated without labels, beside the truth ({name})"
         print_table(console, title, _shown(daily, rate))
