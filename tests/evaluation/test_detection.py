@@ -292,6 +292,18 @@ def test_labels_beyond_the_scored_classes_are_refused_with_where_they_are(tmp_pa
         evaluate(lake, MODEL)
 
 
+def test_scores_that_are_no_probabilities_are_said(tmp_path: Any) -> None:
+    lake = Lake.open(str(tmp_path / "lake"))
+    rng = np.random.default_rng(4)
+    frames = [made_up_frame(rng) for _ in range(30)]
+    for made in frames[:2]:
+        made["scores"] = np.where(np.arange(len(made["scores"])) == 0, 1.01, made["scores"]).astype(np.float32)
+    write_frames(lake, "val", 30, frames=frames)
+    result = evaluate(lake, MODEL)
+    total = sum(len(made["scores"]) for made in frames)
+    assert any(f"2 of {total} boxes have scores outside 0 … 1 (up to 1.01)" in said for said in result.row["warnings"])
+
+
 def test_class_vectors_that_the_reference_lacked_are_left_out_in_production(tmp_path: Any) -> None:
     """One traced frame without class vectors: the codes know scores alone, in production too."""
     lake = Lake.open(str(tmp_path / "lake"))

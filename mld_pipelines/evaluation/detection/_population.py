@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import polars as pl
 
 from mld_pipelines.evaluation._duplicates import duplicate_warnings
@@ -14,7 +15,6 @@ from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.tables import TRACES_INPUTS
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
     from mld_pipelines.evaluation._plan import EvaluationPlan
@@ -134,6 +134,13 @@ def _said(boxes: FrameBoxes, rows: pl.DataFrame, n_classes: int, class_names: tu
         found.append(
             f"{unseen} of {rows.height} frames come without suppressed candidates, the others with them: what warns of "
             "errors and misses is not the same in both. Trace all datasets of one version the same way."
+        )
+    outside = (boxes.recorded.scores < 0.0) | (boxes.recorded.scores > 1.0)
+    if outside.any():
+        found.append(
+            f"{int(outside.sum())} of {len(outside)} boxes have scores outside 0 … 1 (up to "
+            f"{float(np.abs(boxes.recorded.scores).max()):.3g}): their units are in ops/quarantine, not here. "
+            "Let the detector return probabilities."
         )
     layers = rows["feature_layer"].drop_nulls().unique().sort().to_list()
     if len(layers) > 1:
