@@ -87,7 +87,7 @@ class Doubts3D:
         return (
             f"{share:.0%} of {len(self._found)} boxes found are wider than long ({_medians(self._found)}){beside}; "
             f"they were read as {self._convention()}. If the weights were trained under another convention, say so "
-            "with box_convention=."
+            "with box_convention= (of a registered model: --settings of mld models register)."
         )
 
     def _turns(self) -> str | None:

@@ -32,6 +32,13 @@ def register(
         str | None,
         typer.Option(help="Corruptions of stress passes: image, tabular, points, MODULE:FUNCTION; default: by shape."),
     ] = None,
+    settings: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a detector, as a JSON object: architecture, box_convention, pc_range, score_thresh, iou_thresh, "
+            "max_detections_per_frame; what is left out is taken from the model."
+        ),
+    ] = None,
 ) -> Answer:
     """Register a model or a dataset by its factory, replacing an earlier registration of this name."""
     from mld_pipelines.tracing import register_dataset, register_model
@@ -39,9 +46,10 @@ def register(
     import_from_here()
     arguments = json_object(params, what="--params")
     if dataset:
-        if model_name or version_name or families:
+        if model_name or version_name or families or settings:
             raise InvalidInputError(
-                "--model-name, --version-name and --families belong to models; leave them out with --dataset."
+                "--model-name, --version-name, --families and --settings belong to models; leave them out with "
+                "--dataset."
             )
         made = register_dataset(open_lake(), name, factory=factory, params=arguments)
         return _answer(made)
@@ -58,6 +66,7 @@ def register(
             version_name=version_name,
             params=arguments,
             families=families,
+            settings=json_object(settings, what="--settings"),
         )
     )
 
@@ -72,7 +81,10 @@ def list_models() -> Answer:
     rows = [_row(entry) for entry in list_registrations(open_lake())]
     if not rows:
         return Answer({"registrations": []}, ("nothing is registered; register with: mld models register",))
-    frame = pl.DataFrame([{**row, "params": str(row["params"])} for row in rows], infer_schema_length=None)
+    frame = pl.DataFrame(
+        [{**row, "params": str(row["params"]), "settings": str(row["settings"])} for row in rows],
+        infer_schema_length=None,
+    )
     return Answer({"registrations": rows}, (table_of(frame),))
 
 
@@ -84,6 +96,7 @@ def _row(entry: Registration) -> dict[str, Any]:
         "params": dict(entry.params),
         "model_key": entry.model_key if entry.kind == "model" else None,
         "families": entry.families,
+        "settings": dict(entry.settings),
         "registered_at": entry.registered_at,
     }
 

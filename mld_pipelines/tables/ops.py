@@ -24,6 +24,7 @@ OPS_MODELS = TableSpec(
         Column("version_name", pl.String, "Version identifier (models only)"),
         Column("registered_at", TIMESTAMP, "When", True),
         Column("families", pl.String, "Corruption families of a stress pass (models only); null: by the inputs' shape"),
+        Column("settings", pl.String, "What a detector's tracer would be told, as a JSON object; null: nothing"),
     ),
     key=("kind", "name"),
     rules=(Unique(("kind", "name")),),

@@ -45,6 +45,7 @@ from mld_pipelines.compute import WorkerSpec
 from mld_pipelines.exceptions import ConfigurationError
 from mld_pipelines.records import Truths3D
 from mld_pipelines.tracing._frames import open_frames
+from mld_pipelines.tracing._hints import told_where
 from mld_pipelines.tracing._raw_frames import pack_frames, unpack_frames
 from mld_pipelines.tracing._seeds import seeded
 from mld_pipelines.tracing._worker import built_model, check_weights, moved, one_thread
@@ -79,11 +80,12 @@ class DetectionForwardWorker:
         seed: Seeds the factories, and with the first item of a batch every batch.
         device: Device to move the model to; None leaves it where the factory put it.
         expected: Fingerprint that the weights must have; None takes any.
+        settings: What the registration says about the detector, see `Registration`.
 
     Raises:
         ConfigurationError: A factory returned something else, or the weights are not the expected ones.
         UnrecognisedModelError: No family of detectors accepts the model.
-        InvalidInputError: The model does not say its range.
+        InvalidInputError: The model does not say its range, and neither does the registration.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class DetectionForwardWorker:
         seed: int,
         device: str | None = None,
         expected: str | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         self._model = built_model(model_factory, model_params, seed=seed, device=device)
         weights = fingerprint(self._model)
@@ -104,8 +107,10 @@ class DetectionForwardWorker:
         with seeded(seed):
             self._dataset = open_frames(dataset_factory, dataset_params)
         self._seed = seed
-        self._adapter = recognise(self._model)
-        self._settings = resolve_settings(self._adapter.settings, family=self._adapter.family, arguments={})
+        said = dict(settings or {})
+        with told_where():
+            self._adapter = recognise(self._model, said.get("architecture"), convention=said.get("box_convention"))
+            self._settings = resolve_settings(self._adapter.settings, family=self._adapter.family, arguments=said)
         spec = self._adapter.decoder()
         names = agreed_class_names(
             self._model,
@@ -152,7 +157,7 @@ class DetectionForwardWorker:
         import torch
 
         parameter = next(self._model.parameters(), None)
-        with torch.inference_mode():
+        with torch.inference_mode(), told_where():
             seen = observe(self._adapter, inputs if parameter is None else moved(inputs, parameter.device))
             return dict(to_arrays(seen.raw))
 

@@ -71,18 +71,29 @@ class TraceJob:
         parts: list[object] = [run_key, self.dataset_type, self.n_epoch, self.batch_size, self.seed]
         parts.append(self.model.model_key)
         parts += [part for entry in (self.model, self.dataset) for part in (entry.factory, dict(entry.params))]
+        parts += [dict(self.model.settings)] if self.model.settings else []
         return "run-" + hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
     @property
     def source(self) -> str:
         """What a later pass over the same inputs needs, for the receipt: JSON."""
-        return json.dumps(
-            {"model": self.model.name, "dataset": self.dataset.name, "batch_size": self.batch_size, "seed": self.seed},
-            sort_keys=True,
-        )
+        names = {"model": self.model.name, "dataset": self.dataset.name}
+        said = {"settings": dict(self.model.settings)} if self.model.settings else {}
+        return json.dumps(names | {"batch_size": self.batch_size, "seed": self.seed} | said, sort_keys=True)
 
     def worker(self, policy: PoolPolicy) -> WorkerSpec:
-        """Return the name of the worker and its parameters."""
+        """Return the name of the worker of a classifier and its parameters.
+
+        Raises:
+            InvalidInputError: The registration has settings of a detector.
+        """
+        if self.model.settings:
+            raise InvalidInputError(
+                f"model {self.model.name!r} is registered with settings of a detector "
+                f"({', '.join(self.model.settings)}), and dataset {self.dataset.name!r} is for "
+                "classifiers; nothing was recorded. Register the model without --settings, or set task = 'od3d' on a "
+                "dataset of frames."
+            )
         names = {"model_name": self.model.model_name, "version_name": self.model.version_name}
         return WorkerSpec(_WORKER, names | self._built(policy))
 
@@ -94,7 +105,8 @@ class TraceJob:
             "dataset_type": self.dataset_type,
             "n_epoch": self.n_epoch,
         }
-        return detector_stages(policy, forward=self._built(policy), rows=rows)
+        forward = self._built(policy) | {"settings": dict(self.model.settings)}
+        return detector_stages(policy, forward=forward, rows=rows)
 
     def _built(self, policy: PoolPolicy) -> dict[str, Any]:
         """Return what a worker builds model and dataset from."""

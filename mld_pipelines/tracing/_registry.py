@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
+from mld_pipelines.adapters.detection3d import check_arguments
 from mld_pipelines.compute import WorkerSpec, resolve
 from mld_pipelines.exceptions import InvalidInputError, NotFoundError
 from mld_pipelines.records import model_key
@@ -40,6 +41,8 @@ class Registration:
         version_name: Version under which traces are recorded (models only).
         families: Corruption families of a stress pass: `image`, `tabular`, `points` or `module:function`; None takes
             what fits the shape of the inputs, of frames `points` (models only).
+        settings: What a tracer would be told about the detector: `architecture`, `box_convention`, `pc_range`,
+            `score_thresh`, `iou_thresh`, `max_detections_per_frame` (detectors only).
     """
 
     kind: Kind
@@ -50,6 +53,7 @@ class Registration:
     model_name: str | None = None
     version_name: str | None = None
     families: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def model_key(self) -> str:
@@ -72,6 +76,7 @@ def register_model(
     version_name: str,
     params: Mapping[str, Any] | None = None,
     families: str | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Registration:
     """Register a model, replacing an earlier registration of this name.
 
@@ -84,16 +89,18 @@ def register_model(
         params: Keyword arguments of the factory (JSON values).
         families: Corruption families of a stress pass: `image`, `tabular`, `points` or `module:function`; None takes
             what fits the shape of the inputs, of frames `points`.
+        settings: Of a detector, what its tracer would be told: `architecture`, `box_convention`, `pc_range`,
+            `score_thresh`, `iou_thresh`, `max_detections_per_frame`; None leaves all to the model.
 
     Raises:
         ConfigurationError: A factory or the families' function cannot be imported from here.
-        InvalidInputError: A name is malformed or the parameters are not JSON values.
+        InvalidInputError: A name is malformed, the parameters are not JSON values, or a setting cannot be used.
     """
     model_key(model_name, version_name)
     if families is not None and families != "tabular":
         find_families(families)
-    now = datetime.now(UTC)
-    entry = Registration("model", name, factory, dict(params or {}), now, model_name, version_name, families)
+    now, said = datetime.now(UTC), check_arguments(settings or {})
+    entry = Registration("model", name, factory, dict(params or {}), now, model_name, version_name, families, said)
     return _register(lake, entry)
 
 
@@ -168,9 +175,11 @@ def _frame(entry: Registration) -> pl.DataFrame:
                 "version_name": [entry.version_name],
                 "registered_at": [entry.registered_at],
                 "families": [entry.families],
+                "settings": [json.dumps(dict(entry.settings), sort_keys=True) if entry.settings else None],
             },
             schema_overrides={
                 "families": pl.String,
+                "settings": pl.String,
                 "model_name": pl.String,
                 "version_name": pl.String,
                 "registered_at": OPS_MODELS.column("registered_at").data_type,
@@ -189,4 +198,5 @@ def _entry(row: dict[str, Any]) -> Registration:
         version_name=row["version_name"],
         registered_at=row["registered_at"],
         families=row["families"],
+        settings=json.loads(row["settings"] or "{}"),
     )

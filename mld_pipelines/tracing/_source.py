@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -46,6 +46,7 @@ class TraceSource:
         fingerprint: Weights.
         stream_id: Stream of the rows.
         last_seq: Last batch of the trace.
+        settings: What the registration said about the detector when it was traced.
     """
 
     model_key: str
@@ -59,6 +60,7 @@ class TraceSource:
     fingerprint: str
     stream_id: str
     last_seq: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def find_trace(lake: Lake, model_key: str) -> dict[str, Any]:

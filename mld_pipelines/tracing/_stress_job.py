@@ -138,6 +138,7 @@ class StressJob:
             list(zip(self.indices, self.plan.input_ids, strict=True)),
             [[entry.factory, dict(entry.params)] for entry in (self.model, self.dataset)],
         ]
+        parts += [dict(self.model.settings)] if self.model.settings else []
         return "stress-" + hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
     def stages(self, policy: PoolPolicy) -> tuple[StageSpec, ...]:
@@ -159,7 +160,11 @@ class StressJob:
             "expected": self.source.fingerprint,
         }
         if self.source.task == FRAMES_TASK:
-            stressed = {"dataset_factory": _FRAMES, "dataset_params": dataset | copies}
+            stressed = {
+                "dataset_factory": _FRAMES,
+                "dataset_params": dataset | copies,
+                "settings": dict(self.model.settings),
+            }
             rows = names | {"dataset_type": self.source.dataset_type, "n_epoch": self.source.n_epoch}
             return detector_stages(policy, forward=built | stressed, rows=rows)
         worker = WorkerSpec(_WORKER, names | built | dataset | copies)
@@ -181,6 +186,7 @@ def prepare_stress(lake: Lake, model_key: str, options: StressOptions) -> Stress
             f"registration {source.model!r} is {model.model_key} now; nothing was run. Register {model_key} again, or "
             "trace what is registered."
         )
+    _check_settings(model, source)
     dataset = find_registration(lake, source.dataset, kind="dataset")
     places: Mapping[str, int] = dict(traced_inputs(lake, source).iter_rows())
     if source.task == FRAMES_TASK:
@@ -208,6 +214,15 @@ def prepare_stress(lake: Lake, model_key: str, options: StressOptions) -> Stress
         indices=tuple(places[input_id] for input_id in plan.input_ids),
         batch_size=options.batch_size,
     )
+
+
+def _check_settings(model: Registration, source: TraceSource) -> None:
+    now, then = (json.dumps(dict(one.settings), sort_keys=True) for one in (model, source))
+    if now != then:
+        raise InvalidInputError(
+            f"registration {source.model!r} has the settings {now} now, and was traced with {then}: copies would "
+            "differ by them alone. Nothing was run; trace it again, or register it with the settings of the trace."
+        )
 
 
 def _families(name: str | None, reader: DatasetReader, places: Mapping[str, int], *, seed: int) -> FamilySource:

@@ -68,6 +68,20 @@ def test_parameters_must_be_a_json_object(mld, here):
     assert "[1]" in done.stderr
 
 
+def test_a_detector_is_registered_with_what_it_does_not_say(mld, here):
+    settings = '{"architecture": "structural", "pc_range": [0, -40, -3, 70, 40, 1]}'
+    done = mld("models", "register", "net", f"{here}:model", "--version-name", "v1", "--settings", settings)
+    assert done.exit == 0
+    (row,) = mld("models", "list", "--json").document["registrations"]
+    assert row["settings"] == {"architecture": "structural", "pc_range": [0, -40, -3, 70, 40, 1]}
+
+
+def test_settings_belong_to_models(mld, here):
+    done = mld("models", "register", "digits", f"{here}:dataset", "--dataset", "--settings", '{"score_thresh": 0.2}')
+    assert done.exit == Exit.USAGE
+    assert "--settings" in done.stderr
+
+
 def test_run_traces_what_was_registered(mld, registered):
     done = mld("trace", "run", "net", "digits", "--dataset-type", "val", "--backend", "inline", "--json")
     assert done.exit == 0

@@ -161,6 +161,25 @@ def other_model():
     return model
 
 
+class Untold(torch.nn.Module):
+    """The example's detector behind an interface that tells neither its family, nor its range, nor its convention."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self._hidden = [drive_model()]
+
+    def forward(self, points):
+        found = self._hidden[0](points)
+        names = {"boxes": "boxes_3d", "scores": "scores_3d", "labels": "labels_3d"}
+        return [{name: one[theirs] for name, theirs in names.items()} for one in found]
+
+
+def untold_model():
+    """Return a detector that needs to be told about."""
+    return Untold().eval()
+
+
 def few_points(points, severity, rng):
     """Leave out most points."""
     return points[rng.random(len(points)) < 0.5 / severity]

@@ -5,6 +5,7 @@ One module per family; `docs/detectors.md` has the recipe for another.
 
 from __future__ import annotations
 
+from mld_pipelines.adapters.detection3d._arguments import DETECTOR_ARGUMENTS, check_arguments
 from mld_pipelines.adapters.detection3d._class_names import agreed_class_names
 from mld_pipelines.adapters.detection3d._contract import (
     Adapter3D,
@@ -25,6 +26,7 @@ from mld_pipelines.adapters.detection3d._recognise import Recognised, identify, 
 from mld_pipelines.adapters.detection3d._settings import resolve_settings
 
 __all__ = [
+    "DETECTOR_ARGUMENTS",
     "Adapter3D",
     "Call",
     "Candidates3D",
@@ -39,6 +41,7 @@ __all__ = [
     "Settings3D",
     "Tap",
     "agreed_class_names",
+    "check_arguments",
     "collected",
     "families",
     "frame_hashes",

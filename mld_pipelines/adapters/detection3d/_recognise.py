@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from mld_pipelines.adapters.detection3d._contract import Adapter3D
 
-__all__ = ["Recognised", "identify", "recognise"]
+__all__ = ["Recognised", "asked_families", "identify", "recognise"]
 
 _log = logging.getLogger("mld_pipelines.adapters")
 
@@ -83,7 +83,7 @@ def _built(family: Family, model: Any, convention: str | None) -> Adapter3D:
 
 def identify(model: Any, architecture: str | None = None) -> Recognised:
     """Return which family a model belongs to, with the evidence; arguments and errors as in `recognise`."""
-    asked, is_certain = _asked(architecture)
+    asked, is_certain = asked_families(architecture)
     core = unwrap(model)
     if is_certain:
         evidence = asked[0].matches(core)
@@ -99,8 +99,12 @@ def identify(model: Any, architecture: str | None = None) -> Recognised:
     raise UnrecognisedModelError(_refusal(core, asked, architecture), evidence=portrait(core))
 
 
-def _asked(architecture: str | None) -> tuple[Sequence[Family], bool]:
-    """Return the families to ask, and whether the name leaves no choice."""
+def asked_families(architecture: str | None) -> tuple[Sequence[Family], bool]:
+    """Return the families to ask, and whether the name leaves no choice.
+
+    Raises:
+        UnrecognisedModelError: No family or architecture has this name.
+    """
     known = families()
     if architecture is None:
         return known, False

@@ -12,7 +12,18 @@ from mld_pipelines.exceptions import InvalidInputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["ABSENT", "UNKNOWN", "fallback_settings", "first_found", "first_range", "resolve_settings"]
+__all__ = [
+    "ABSENT",
+    "SETTING_NAMES",
+    "UNKNOWN",
+    "check_setting",
+    "fallback_settings",
+    "first_found",
+    "first_range",
+    "resolve_settings",
+]
+
+SETTING_NAMES = ("score_thresh", "iou_thresh", "max_detections_per_frame", "pc_range")
 
 UNKNOWN = Setting(None, "fallback")
 """The model says nothing: the fallback applies."""
@@ -69,7 +80,7 @@ def resolve_settings(
     """
     found = {
         name: _resolved(name, getattr(of_model, name), arguments.get(name), (of_result or {}).get(name))
-        for name in ("score_thresh", "iou_thresh", "max_detections_per_frame", "pc_range")
+        for name in SETTING_NAMES
     }
     if found["pc_range"].value is None:
         raise InvalidInputError(
@@ -87,17 +98,21 @@ def fallback_settings() -> Settings3D:
 def _resolved(name: str, of_model: Setting, argument: Any, of_result: Any) -> Setting:
     is_absent = of_model.value is None and of_model.source != UNKNOWN.source
     if argument is not None:
-        checked = _checked(name, argument)
+        checked = check_setting(name, argument)
         return of_model if is_absent else Setting(checked, "argument")
     if of_result is not None and not is_absent:
-        return Setting(_checked(name, of_result), "result")
+        return Setting(check_setting(name, of_result), "result")
     if of_model.value is None and not is_absent:
         return Setting(_FALLBACK.get(name), "fallback")
     return of_model
 
 
-def _checked(name: str, value: Any) -> Any:
-    """Return an argument in its type."""
+def check_setting(name: str, value: Any) -> Any:
+    """Return an argument in its type.
+
+    Raises:
+        InvalidInputError: It is no such value.
+    """
     if name == "pc_range":
         return _checked_range(value)
     number = _number(value)
