@@ -18,6 +18,7 @@ from assets.cursors import Cursor
 from assets.evaluation import EVALUATION_TABLES, EvaluationConfig
 from assets.jobs import EVALUATION_JOB, MONITORING_JOB, STRESS_JOB, STRESS_TRACES_JOB, TRACES_JOB
 from assets.partitions import MODEL_PARTITIONS, MODELS, is_partition, range_tags
+from assets.passes import finished_passes, mended_by, prevented_passes, report_passes
 from assets.recovery import model_key_of
 from mld_pipelines import settings
 from mld_pipelines.tables import (
@@ -76,36 +77,48 @@ def new_traces(context: dg.SensorEvaluationContext, lake: LakeResource, clock: C
 
 @dg.sensor(
     jobs=[STRESS_JOB, STRESS_TRACES_JOB],
-    description="A finished trace of a registered model → its stress pass; a pass of a tracer → its promotion.",
+    description="A finished trace of a registered model → its stress pass; a pass of a tracer → its promotion; a pass "
+    "made in a user's process → a materialisation in Dagster's history.",
     **_ALWAYS,
 )
 def stress_passes(context: dg.SensorEvaluationContext, lake: LakeResource) -> dg.SensorResult:
-    """Request stress passes that no receipt covers yet, and the promotion of those that tracers have made."""
+    """Request stress passes that no receipt covers yet, and the promotion of those that tracers have made.
+
+    A pass that could not run is requested again when its cause may be mended: after a start of the platform or a new
+    registration. Passes that no run has made are reported.
+    """
     from mld_pipelines.tracing import is_stress_due
 
     opened = lake.open()
-    read = {LANDING_RECEIPTS: ["model_key", "purpose", "source"], LANDING_STRESS: ["model_key"]}
+    read = {LANDING_RECEIPTS: ["model_key", "purpose", "source", "stream_id"], LANDING_STRESS: ["model_key"]}
     rows, cursor = Cursor.read(context.cursor).new_rows(opened, read)
     receipts = rows[LANDING_RECEIPTS.name]
     traced = receipts.filter((pl.col("purpose") == "trace") & pl.col("source").is_not_null())["model_key"].unique()
-    landed = receipts.filter((pl.col("purpose") == "stress") & pl.col("source").is_null())["model_key"].unique()
-    wanted = [f"stress:{key}" for key in sorted(traced) if is_stress_due(opened, key)]
+    finished = receipts.filter(pl.col("purpose") == "stress")
+    landed = finished.filter(pl.col("source").is_null())["model_key"].unique()
+    stamp = mended_by(opened)
+    again = prevented_passes(context.instance, opened) if cursor.state.get("mended_by") != stamp else []
+    wanted = [f"stress:{key}" for key in sorted({*traced, *again}) if is_stress_due(opened, key)]
     chosen, pending = _capped([*cursor.pending, *wanted, *(f"stress_traces:{key}" for key in sorted(landed))])
+    known = cursor.state.get("passes")  # none in a cursor older than this: what was made until then is reported now
+    streams = finished_passes(opened) if known is None else [*known, *finished["stream_id"].unique()]
+    reported, later = report_passes(context.instance, lake, streams)
     version, made = cursor.versions.get(LANDING_RECEIPTS.name), _made(opened, [LANDING_RECEIPTS])
     split = [work.partition(":")[::2] for work in chosen]
+    models = [*(key for _, key in split), *(event.partition or "" for event in reported)]
     return dg.SensorResult(
         run_requests=[
             dg.RunRequest(
-                run_key=f"{job}:{key}:v{version}:{made}",
+                run_key=f"{job}:{key}:v{version}:{made}:{stamp}",
                 job_name=job,
                 partition_key=key,
                 tags={AUTOMATION_TAG: "trace"},
             )
             for job, key in split
         ],
-        dynamic_partitions_requests=_add_models(context, [key for _, key in split]),
-        asset_events=_landed({LANDING_STRESS.name: rows[LANDING_STRESS.name]}, cursor),
-        cursor=replace(cursor, pending=pending).text,
+        dynamic_partitions_requests=_add_models(context, models),
+        asset_events=[*_landed({LANDING_STRESS.name: rows[LANDING_STRESS.name]}, cursor), *reported],
+        cursor=replace(cursor, pending=pending, state={"mended_by": stamp, "passes": later}).text,
     )
 
 

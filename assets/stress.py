@@ -13,10 +13,13 @@ from assets.reports import drawings
 from mld_pipelines.tables import LANDING_STRESS
 from resources import LakeResource, PoolResource, asset_key, column_schema, numbers, provenance
 
-__all__ = ["STRESS_PASSES", "StressConfig", "stress_model"]
+__all__ = ["CANNOT_RUN", "STRESS_PASSES", "StressConfig", "effects_of", "stress_model"]
 
 #: Not a table: a finished pass, whose copies are in `landing/stress`.
 STRESS_PASSES = dg.AssetKey(["stress", "passes"])
+
+#: State of a pass that nobody asked for and that failed.
+CANNOT_RUN = "cannot run"
 
 _EFFECTS = {"classification": ("error_rate", "error rate"), "od3d": ("objects_lost", "share of objects lost")}
 
@@ -94,7 +97,7 @@ def stress_model(
     except (ConfigurationError, InvalidInputError, NotFoundError, WorkerPoolError) as error:
         if AUTOMATION_TAG not in context.run.tags:
             raise
-        _observe(context, "cannot run", f"{error}", {})  # nobody asked for it: said, not an alert
+        _observe(context, CANNOT_RUN, f"{error}", {})  # nobody asked for it: said, not an alert
         return
     if report.is_waiting:
         how = f"{report.summary}; the limit is {limit} s. Materialize this partition with run_anyway: true."
@@ -136,7 +139,7 @@ def _result(lake: LakeResource, report: Any) -> dg.MaterializeResult[Any]:
             "stream_id": report.stream_id,
             "summary": report.summary,
             "dagster/uri": lake.uri(LANDING_STRESS),
-            **_effects(lake, report),
+            **effects_of(lake, report.stream_id, task=report.task, dataset_type=report.dataset_type),
             **numbers(
                 {
                     "sets": report.done_sets,
@@ -154,18 +157,24 @@ def _result(lake: LakeResource, report: Any) -> dg.MaterializeResult[Any]:
     )
 
 
-def _effects(lake: LakeResource, report: Any) -> dict[str, Any]:
+def effects_of(lake: LakeResource, stream_id: str, *, task: str, dataset_type: str) -> dict[str, Any]:
     """Return a drawing and a table of what every family did at every severity.
 
     Of a classifier that is the error rate. What a detector got wrong, an evaluation tells; here it is the share of the
     objects found in the originals that it no longer found, and by how much its boxes became more or fewer.
+
+    Args:
+        lake: Where the pass is.
+        stream_id: Its stream.
+        task: Task of the model.
+        dataset_type: Dataset of the originals.
     """
     from mld_pipelines.figures import heat_map
     from mld_pipelines.tracing import stress_error_rates
 
-    rates = stress_error_rates(lake.open(), report.stream_id)
-    value, what = _EFFECTS[report.task]
-    title = f"{what[0].upper()}{what[1:]} under stress, {report.dataset_type}"
+    rates = stress_error_rates(lake.open(), stream_id)
+    value, what = _EFFECTS[task]
+    title = f"{what[0].upper()}{what[1:]} under stress, {dataset_type}"
     picture = heat_map(rates, x="severity", y="family", value=value, title=title, is_share=True)
     known = [name for name in rates.columns if rates[name].count()]
     records = [dg.TableRecord(row) for row in rates.select(known).iter_rows(named=True)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 
+import dagster as dg
 import polars as pl
 import pytest
 
@@ -149,7 +150,86 @@ def test_a_finished_trace_of_a_registered_model_asks_for_its_pass_once(lake, reg
     registered()
     after = tick("stress_passes", first.cursor)
     assert after.run_requests == [], "the same weights and inputs were stressed already"
-    assert [event.asset_key.path for event in after.asset_events] == [["landing", "stress"]]
+    assert [event.asset_key.path for event in after.asset_events] == [["landing", "stress"], ["stress", "passes"]]
+
+
+def test_a_pass_that_could_not_run_is_asked_for_again_when_its_cause_may_be_mended(
+    lake, registered, launch, tick, monkeypatch
+):
+    from assets import passes
+
+    registered(scale=9.0)
+    first = tick("stress_passes")
+    (request,) = first.run_requests
+    (said,) = observed(launch(tags=request.tags))
+    assert said["state"] == "cannot run"
+    quiet = tick("stress_passes", first.cursor)
+    assert quiet.run_requests == [], "nothing has changed"
+    register_model(lake, "toy", factory="toy_stress_factories:make_model", model_name="toy", version_name="v1")
+    mended = tick("stress_passes", quiet.cursor)
+    assert [one.partition_key for one in mended.run_requests] == [KEY]
+    assert tick("stress_passes", mended.cursor).run_requests == []
+    monkeypatch.setattr(passes, "_PROCESS", "the platform was started anew")
+    started = tick("stress_passes", mended.cursor)
+    (again,) = started.run_requests
+    assert (again.job_name, again.tags[AUTOMATION_TAG]) == ("stress", "trace")
+    asked = [request.run_key, *(one.run_key for one in mended.run_requests), again.run_key]
+    assert len(set(asked)) == 3, "Dagster launches no run key twice"
+
+
+def test_a_pass_that_waits_for_a_launch_is_not_asked_for_again(registered, launch, tick, monkeypatch):
+    from assets import passes
+
+    registered()
+    first = tick("stress_passes")
+    (said,) = observed(launch(max_seconds=0, tags=first.run_requests[0].tags))
+    assert said["state"] == "waits for a launch"
+    monkeypatch.setattr(passes, "_PROCESS", "the platform was started anew")
+    assert tick("stress_passes", first.cursor).run_requests == []
+
+
+def reported(result):
+    return [event for event in result.asset_events if event.asset_key.path == ["stress", "passes"]]
+
+
+def test_a_pass_that_was_made_in_process_is_shown_once_with_what_a_run_would_show(
+    lake, registered, launch, tick, instance
+):
+    registered()
+    first = tick("stress_passes")
+    report = stress_run(lake, KEY, options=StressOptions(severities=(3,), max_inputs=12, batch_size=12), pool=INLINE)
+    after = tick("stress_passes", first.cursor)
+    (event,) = reported(after)
+    assert event.partition == KEY
+    assert event.tags["dagster/data_version"] == report.stream_id
+    assert event.metadata["made_by"].value == "a process outside Dagster"
+    assert reported(tick("stress_passes", after.cursor)) == []
+    assert reported(tick("stress_passes")) == [], "a sensor that was reset reports it no second time"
+    launched = materialized(launch(), ("stress", "passes"))
+    assert launched["stream_id"].value == report.stream_id, "the same pass"
+    for name in ("families", "dataset_type", "fingerprint", "stress_version", "sets", "inputs", "rows", "effects",
+                 "picture", "glance", "dagster/uri"):  # fmt: skip
+        assert event.metadata[name] == launched[name], name
+
+
+def test_a_pass_that_a_run_has_made_is_not_reported_beside_it(lake, registered, launch, tick, instance):
+    registered()
+    first = tick("stress_passes")
+    assert launch().success
+    assert lake.read(LANDING_RECEIPTS, purpose="stress").height == 1
+    assert reported(tick("stress_passes", first.cursor)) == []
+
+
+def test_a_pass_is_reported_after_the_run_that_is_stressing_its_model(lake, registered, tick, instance):
+    registered()
+    stress_run(lake, KEY, options=StressOptions(severities=(3,), max_inputs=12), pool=INLINE)
+    run = instance.create_run_for_job(
+        platform.resolve_job_def("stress"), status=dg.DagsterRunStatus.STARTED, tags={"dagster/partition": KEY}
+    )
+    first = tick("stress_passes")
+    assert reported(first) == [], "it may be the run's, which will say so itself"
+    instance.report_run_canceled(run)
+    assert [event.partition for event in reported(tick("stress_passes", first.cursor))] == [KEY]
 
 
 def test_training_data_alone_asks_for_nothing(registered, tick):
@@ -167,8 +247,12 @@ def test_a_trace_of_a_tracer_asks_for_nothing(lake, tick):
 
 def test_a_pass_of_a_tracer_is_promoted(lake, tick, launch, stress_rows):
     stress_rows(lake)
-    (request,) = tick("stress_passes").run_requests
+    first = tick("stress_passes")
+    (request,) = first.run_requests
     assert (request.job_name, request.partition_key) == ("stress_traces", KEY)
+    (shown,) = reported(first)
+    assert (shown.partition, shown.metadata["sets"].value, shown.metadata["inputs"].value) == (KEY, 21, 6)
+    assert shown.metadata["rows"].value == lake.read(LANDING_STRESS).height == 126
     done = launch("stress_traces")
     assert done.success
     assert materialized(done, ("traces", "stress"))["rows"].value == lake.read(TRACES_STRESS).height > 0
