@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import polars as pl
 
-from mld_pipelines.evaluation import unfinished_streams
+from mld_pipelines.evaluation import refused_rows, unfinished_streams
 from mld_pipelines.exceptions import NotFoundError
 from mld_pipelines.tables import LANDING_RECEIPTS, LANDING_TRACES
 
@@ -21,10 +21,11 @@ _POPULATION = ["stream_id", "dataset_type", "n_epoch"]
 
 
 def finished_traces(lake: Lake, model_key: str) -> pl.DataFrame:
-    """Return the receipts of a model's traces, newest last."""
-    shown = [*_POPULATION, "state", "rows", "dropped", "weights_changed", "note", "completed_at"]
-    traces = lake.scan(LANDING_RECEIPTS, model_key=model_key, purpose="trace")
-    return traces.sort("completed_at").select(shown).collect()
+    """Return the receipts of a model's traces, newest last; `rows` of a tracer hold the `refused` ones too."""
+    shown = [*_POPULATION, "state", "rows", "refused", "dropped", "weights_changed", "note", "completed_at"]
+    traces = lake.scan(LANDING_RECEIPTS, model_key=model_key, purpose="trace").collect()
+    counted = traces.join(refused_rows(lake, model_key), on=_POPULATION, how="left", nulls_equal=True)
+    return counted.with_columns(pl.col("refused").fill_null(0)).sort("completed_at").select(shown)
 
 
 def unfinished_traces(lake: Lake, model_key: str) -> pl.DataFrame:

@@ -182,8 +182,8 @@ def _traced_groups(lake: Lake, model_key: str) -> pl.DataFrame:
     groups = lake.scan(TRACES_INPUTS, model_key=model_key).group_by(keys).agg(pl.len().alias("rows")).collect()
     if groups.is_empty() and (refused := refusals(lake, model_key)):
         raise InvalidInputError(
-            f"no traced row of {model_key!r} can be evaluated: {refused}. They are kept in ops/quarantine; find out "
-            "what makes the model's outputs so and trace again."
+            f"no traced row of {model_key!r} can be evaluated: {refused}. What was refused is kept in "
+            "ops/quarantine; find out what makes the model's outputs so and trace again."
         )
     if groups.is_empty():
         known = known_models(lake)

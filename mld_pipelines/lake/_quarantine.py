@@ -26,6 +26,9 @@ _OWN_PAYLOADS = 1000
 
 _WHOLE_BATCH = -1
 
+_NAMING = ("model_key", "dataset_type", "n_epoch", "input_id")
+"""Columns that say which input a row is of; copied where its table has them."""
+
 
 def mark_name(table: str, stream: str) -> str:
     """Return the transaction under which a stream's refused rows are counted."""
@@ -40,6 +43,9 @@ def content_stream(frame: pl.DataFrame) -> str:
 def quarantine_rows(spec: TableSpec, stream: str, seq: int, invalid: pl.DataFrame) -> pl.DataFrame:
     """Return refused rows as rows of `ops/quarantine`.
 
+    A delivery may hold many batches of its stream as one, so that a row is filed under the stream, batch and number it
+    has itself; only where its table (or the row) has none, under those of the delivery and its place in it.
+
     Args:
         spec: Table the rows were meant for.
         stream: Stream of the batch.
@@ -47,21 +53,16 @@ def quarantine_rows(spec: TableSpec, stream: str, seq: int, invalid: pl.DataFram
         invalid: `Checked.invalid`, in the batch's order, with the column `ROW_INDEX`.
     """
     rows = invalid.drop("_rule", "_reason", ROW_INDEX)
-    numbers = invalid["row" if "row" in rows.columns else ROW_INDEX].cast(pl.Int64)
     single = rows.height <= _OWN_PAYLOADS
     payloads = [_ipc(rows[i]) for i in range(rows.height)] if single else [None] * rows.height
-    frame = _frame(
-        spec,
-        stream,
-        seq,
-        {
-            "row": numbers.to_list(),
-            "model_key": rows["model_key"].to_list() if "model_key" in rows.columns else [None] * rows.height,
-            "rule": invalid["_rule"].to_list(),
-            "reason": invalid["_reason"].to_list(),
-            "payload": payloads,
-        },
-    )
+    place = {
+        "stream_id": _own(invalid, "stream_id", stream),
+        "seq": _own(invalid, "seq", seq),
+        "row": _own(invalid, "row", pl.col(ROW_INDEX).cast(pl.Int64)),
+    }
+    naming = {name: rows[name].to_list() for name in _NAMING if name in rows.columns}
+    judged = {"rule": invalid["_rule"].to_list(), "reason": invalid["_reason"].to_list(), "payload": payloads}
+    frame = _frame(spec, stream, seq, {**place, **naming, **judged})
     if single:
         return frame
     note = f"{rows.height} rows of one batch broke the contract; this payload holds all of them"
@@ -83,6 +84,13 @@ def whole_batch(spec: TableSpec, stream: str, seq: int, frame: pl.DataFrame, rea
         "payload": [_ipc(frame)],
     }
     return _frame(spec, stream, seq, row)
+
+
+def _own(invalid: pl.DataFrame, name: str, delivered: str | int | pl.Expr) -> list[Any]:
+    """Return what each row says of itself, what its delivery says where it has nothing to say."""
+    otherwise = delivered if isinstance(delivered, pl.Expr) else pl.lit(delivered)
+    own = pl.col(name) if name in invalid.columns else pl.lit(None)
+    return invalid.with_columns(pl.coalesce(own, otherwise).alias("_own"))["_own"].to_list()
 
 
 def _frame(spec: TableSpec, stream: str, seq: int, rows: Mapping[str, list[Any]]) -> pl.DataFrame:

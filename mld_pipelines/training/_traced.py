@@ -69,7 +69,7 @@ class Receipt:
     """What `wait_for_save` stored.
 
     Attributes:
-        rows: Rows recorded for the saved datasets and epochs.
+        rows: Rows recorded for the saved datasets and epochs, quarantined ones included.
         inputs: Different inputs among them, per dataset and epoch.
         datasets: Saved datasets.
         epochs: Saved epochs; None stands for rows without one.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import polars as pl
 import pytest
 
 from mld_pipelines.cli._exits import Exit
 from mld_pipelines.evaluation import promote, unfinished_streams
 from mld_pipelines.tables import TRACES_INPUTS
-from tests.support.traced import MODEL, write_trace
+from tests.support.traced import MODEL, START, toy_outputs, write_trace
 
 FACTORIES = """
 import torch
@@ -133,6 +135,19 @@ def test_list_shows_what_blocks_an_evaluation(mld, lake):
     stream = write_trace(lake, "val", 20, receipt=False)
     (unfinished,) = mld("trace", "list", MODEL, "--json").document["unfinished"]
     assert (unfinished["stream_id"], unfinished["rows"]) == (stream, 20)
+
+
+def test_list_shows_how_many_rows_of_a_finished_trace_were_refused(mld, lake):
+    logits = toy_outputs(20, seed=0)[2]
+    logits[[3, 7], 1] = float("nan")
+    write_trace(lake, "val", 20, logits=logits)
+    write_trace(lake, "train", 20, at=START + timedelta(hours=1))
+    finished = mld("trace", "list", MODEL, "--json").document["finished"]
+    shown = [(one["dataset_type"], one["rows"], one["refused"]) for one in finished]
+    assert shown == [
+        ("val", 20, 2),
+        ("train", 20, 0),
+    ]
 
 
 def test_an_accepted_trace_is_evaluated(mld, lake):

@@ -13,7 +13,7 @@ from mld_pipelines.evaluation import estimate_units, evaluate, load_scorer
 from mld_pipelines.exceptions import InvalidInputError
 from mld_pipelines.lake import Batch
 from mld_pipelines.tables import OPS_QUARANTINE
-from tests.support.traced import MODEL, START, toy_outputs, write_feedback, write_inferences, write_trace
+from tests.support.traced import MODEL, START, toy_outputs, write_feedback, write_inferences, write_receipt, write_trace
 
 if TYPE_CHECKING:
     from mld_pipelines.diagnosis import WindowEstimate
@@ -140,6 +140,42 @@ def test_rows_that_were_refused_before_the_inputs_were_traced_again_are_not_brou
     result = traced(lake, 210, predictions(210, 2), at=START + timedelta(hours=1))
     assert metric(result, "counts") == 210.0
     assert not [text for text in result.row["warnings"] if "refused" in text]
+
+
+def test_a_dataset_of_which_every_row_was_refused_is_not_passed_over(lake: Lake) -> None:
+    write_trace(lake, "val", 210, seed=2)
+    write_trace(lake, "test", 40, seed=3, logits=with_gaps(40, 3, 1))
+    (said,) = [text for text in evaluate(lake, MODEL).row["warnings"] if "refused" in text]
+    assert said.startswith("40 traced rows were refused (")
+    assert "; test/test-0, test/test-1, test/test-2, …)" in said
+
+
+def test_refused_rows_of_another_epoch_are_not_brought_up(lake: Lake) -> None:
+    write_trace(lake, "val", 210, seed=2, epoch=1, logits=with_gaps(210, 2, 7))
+    write_trace(lake, "val", 210, seed=2, epoch=2)
+    assert not [text for text in evaluate(lake, MODEL).row["warnings"] if "refused" in text]
+    assert [text for text in evaluate(lake, MODEL, n_epoch=1).row["warnings"] if text.startswith("30 traced rows")]
+
+
+def test_an_input_whose_last_write_was_refused_is_said_although_an_earlier_one_counts(lake: Lake) -> None:
+    write_trace(lake, "val", 210, seed=2, stream="twice", receipt=False)
+    write_trace(lake, "val", 3, seed=2, stream="twice", seq=1, logits=with_gaps(3, 2, 1))
+    (said,) = [text for text in evaluate(lake, MODEL).row["warnings"] if "refused" in text]
+    assert said.startswith("3 traced rows were refused (")
+
+
+def test_thousands_of_refused_rows_are_counted_without_the_payload_they_share(lake: Lake) -> None:
+    write_trace(lake, "val", 210, seed=2, stream="sound")
+    write_trace(lake, "test", 1200, seed=3, stream="broken", logits=with_gaps(1200, 3, 1))
+    (said,) = [text for text in evaluate(lake, MODEL).row["warnings"] if "refused" in text]
+    assert said.startswith("1200 traced rows were refused (")
+
+
+def test_refused_rows_of_a_discarded_trace_are_not_brought_up(lake: Lake) -> None:
+    write_trace(lake, "val", 210, seed=2)
+    write_trace(lake, "test", 20, seed=3, stream="gone", receipt=False, logits=with_gaps(20, 3, 2))
+    write_receipt(lake, "gone", "test", 20, state="discarded")
+    assert not [text for text in evaluate(lake, MODEL).row["warnings"] if "refused" in text]
 
 
 def test_a_batch_that_a_later_attempt_brought_in_is_refused_no_more(lake: Lake) -> None:

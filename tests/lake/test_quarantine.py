@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import polars as pl
 
 from mld_pipelines.lake import Batch, Lake
 from mld_pipelines.lake import _commit as commits
-from mld_pipelines.tables import LANDING_TRACES, OPS_QUARANTINE, TRACES_INPUTS
+from mld_pipelines.tables import LANDING_TRACES, OPS_MODELS, OPS_QUARANTINE, TRACES_INPUTS
 
 
 def broken(rows, **names):
@@ -24,6 +26,35 @@ def test_each_refused_row_is_kept_with_rule_reason_and_payload(lake, rows):
         ("s", 0, 2, "landing/traces", "m@v", "confidence|finite"),
     ]
     assert pl.read_ipc_stream(refused["payload"][0]).equals(frame[1])
+
+
+def test_rows_of_batches_that_were_delivered_as_one_are_filed_under_their_own(lake, rows):
+    merged = pl.concat([broken(rows, seq=seq) for seq in (3, 4, 6)])
+    assert lake.commit_once(LANDING_TRACES, [Batch("s", 6, merged)]).quarantined == 6
+    refused = lake.read(OPS_QUARANTINE).sort("seq", "row")
+    assert refused.select("seq", "row").rows() == [(seq, row) for seq in (3, 4, 6) for row in (1, 2)]
+    assert refused["input_id"].to_list() == [f"s-{seq}-{row}" for seq in (3, 4, 6) for row in (1, 2)]
+    assert refused["dataset_type"].unique().to_list() == ["val"]
+
+
+def test_a_quarantine_of_older_code_takes_the_rows_of_newer(lake, rows):
+    named = ("dataset_type", "n_epoch", "input_id")
+    older = dataclasses.replace(OPS_QUARANTINE, columns=tuple(c for c in OPS_QUARANTINE.columns if c.name not in named))
+    lake.commit_once(LANDING_TRACES, [Batch("s", 0, broken(rows))])
+    kept = lake.read(OPS_QUARANTINE).drop(named)
+    other = Lake(lake.root + "2", code_version="older")
+    other.append(older, kept)
+    renewed = Lake(other.root, code_version="newer")
+    renewed.commit_once(LANDING_TRACES, [Batch("s", 1, broken(rows, seq=1))])
+    found = renewed.read(OPS_QUARANTINE).sort("seq", "row")
+    assert found["input_id"].to_list() == [None, None, "s-1-1", "s-1-2"]
+
+
+def test_rows_of_a_table_without_streams_are_filed_under_the_delivery(lake, model_rows):
+    refused = model_rows("a", "b").with_columns(factory=pl.Series(["m:f", "no factory"]))
+    assert lake.commit_once(OPS_MODELS, [Batch("register", 4, refused)]).quarantined == 1
+    (kept,) = lake.read(OPS_QUARANTINE).iter_rows(named=True)
+    assert (kept["stream_id"], kept["seq"], kept["row"], kept["input_id"]) == ("register", 4, 1, None)
 
 
 def test_a_repaired_payload_can_be_sent_again(lake, rows):

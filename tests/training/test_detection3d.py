@@ -10,8 +10,9 @@ import torch
 
 from mld_pipelines.adapters.detection3d import Setting, Settings3D, observe, resolve_settings, to_arrays
 from mld_pipelines.capture import recorded
+from mld_pipelines.evaluation import evaluate
 from mld_pipelines.exceptions import InvalidInputError
-from mld_pipelines.tables import LANDING_MODELS, LANDING_TRACES, OPS_QUARANTINE
+from mld_pipelines.tables import LANDING_MODELS, LANDING_TRACES, OPS_QUARANTINE, TRACES_INPUTS
 from mld_pipelines.training import Detection3DTracer, ObjectDetection3DTracer
 from tests.support import mmdet3d_stubs, openpcdet_stubs
 from tests.support.detector3d import Adapter, Decoder, Detector
@@ -182,6 +183,60 @@ def test_a_frame_whose_boxes_are_no_numbers_is_set_aside_with_the_reason(detecto
     assert rows_of(lake)["input_id"].to_list() == ["fine"]
     assert receipt.quarantined == 1
     assert "scores" in lake.read(OPS_QUARANTINE)["reason"][0]
+
+
+@pytest.fixture
+def spoil(detector):
+    """Return what makes the detector answer some calls, counted from 0, with boxes that are no numbers."""
+
+    def choose(*calls):
+        counted = iter(range(1000))
+
+        def answer(_module, _inputs, found):
+            if next(counted) in calls:
+                found[0]["boxes_3d"][:] = float("nan")
+
+        detector.register_forward_hook(answer)
+
+    return choose
+
+
+def test_refused_frames_of_single_calls_are_filed_apart_and_the_result_names_them(spoil, tracing, lake):
+    spoil(2, 4)
+    tracer = tracing(score_thresh=0.0)
+    for call in range(12):
+        tracer(clouds(8, seed=call), [target(1)], input_ids=[f"x{call}"], dataset_type="val")
+    receipt = tracer.wait_for_save()
+    assert (receipt.rows, receipt.inputs, receipt.quarantined) == (12, 12, 2)
+    refused = lake.read(OPS_QUARANTINE).sort("seq")
+    assert refused.select("stream_id", "seq", "row", "dataset_type", "n_epoch", "input_id").rows() == [
+        (receipt.stream_id, 2, 0, "val", None, "x2"),
+        (receipt.stream_id, 4, 0, "val", None, "x4"),
+    ]
+    result = evaluate(lake, "drive@v1")
+    assert lake.scan(TRACES_INPUTS).collect().height == 10
+    (said,) = [text for text in result.row["warnings"] if "refused" in text]
+    assert said.startswith("2 traced rows were refused (value of column 'boxes_3d' breaks the rule 'finite'; ")
+    assert "; val/x2, val/x4) and are in no number of this result" in said
+
+
+def test_one_refused_frame_is_one_row(spoil, tracing, lake):
+    spoil(0)
+    tracer = tracing(score_thresh=0.0)
+    for call in range(3):
+        tracer(clouds(8, seed=call), [target(1)], input_ids=[f"x{call}"], dataset_type="val")
+    tracer.wait_for_save()
+    assert any(text.startswith("1 traced row was refused (") for text in evaluate(lake, "drive@v1").row["warnings"])
+
+
+def test_a_model_of_which_every_frame_is_refused_is_told_how_many(spoil, tracing, lake):
+    spoil(*range(5))
+    tracer = tracing(score_thresh=0.0)
+    for call in range(5):
+        tracer(clouds(8, seed=call), [target(1)], input_ids=[f"x{call}"], dataset_type="val")
+    tracer.wait_for_save()
+    with pytest.raises(InvalidInputError, match=r"5 traced rows were refused \(.*; val/x0, val/x1, val/x2, …\)"):
+        evaluate(lake, "drive@v1")
 
 
 @pytest.mark.parametrize("per_call", [25, 5, 1])
