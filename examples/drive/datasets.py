@@ -52,7 +52,7 @@ class DriveDataset:
 
 
 def sample_of(frame: Frame) -> tuple[torch.Tensor, dict[str, Any], str]:
-    """Return points (N, 4), the target as a dict of `boxes_3d`, `labels_3d`, `velocities`, and the frame's id.
+    """Return points (N, 4), the target as a dict of `boxes_3d`, `labels_3d`, `velocities`, `points`, and the id.
 
     Objects that the sensor did not touch are left out, as nuScenes leaves them out of its evaluation.
     """
@@ -61,6 +61,7 @@ def sample_of(frame: Frame) -> tuple[torch.Tensor, dict[str, Any], str]:
         "boxes_3d": torch.from_numpy(frame.boxes[seen]),
         "labels_3d": torch.from_numpy(frame.labels[seen]),
         "velocities": torch.from_numpy(frame.velocities[seen]),
+        "points": torch.from_numpy(frame.counts[seen]),
     }
     return torch.from_numpy(frame.points), target, frame.frame_id
 

@@ -23,7 +23,7 @@ _KEYS = {"boxes_3d": "boxes", "labels_3d": "labels", "velocities": "velocities",
 _OPTIONAL = ("velocities", "points")
 _FORM = (
     "give a list with one dict per frame, or a dict of lists, with `boxes_3d` (N, 7) as [cx, cy, cz, w, l, h, yaw], "
-    "`labels_3d` (N,) and optionally `velocities` (N, 2)"
+    "`labels_3d` (N,) and optionally `velocities` (N, 2) and `points` (N,)"
 )
 
 
@@ -31,9 +31,9 @@ def true_boxes(targets: Any, n: int, *, see: Callable[[NDArray[Any]], None] | No
     """Return the true boxes of a batch of frames.
 
     Args:
-        targets: Sequence of `n` mappings with `boxes_3d`, `labels_3d` and optionally `velocities`, or one mapping from
-            these names to sequences of `n`; tensors of any device, arrays or lists. One mapping of plain arrays is
-            taken for a single frame.
+        targets: Sequence of `n` mappings with `boxes_3d`, `labels_3d` and optionally `velocities` and `points`, or one
+            mapping from these names to sequences of `n`; tensors of any device, arrays or lists. One mapping of plain
+            arrays is taken for a single frame.
         n: Frames of the batch.
         see: Called with the (N, 7) boxes of each frame as they were given, before yaws are wrapped.
 

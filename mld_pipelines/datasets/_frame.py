@@ -49,15 +49,23 @@ class PointFrame:
 
     @property
     def target(self) -> dict[str, NDArray[Any]]:
-        """Truths of the classes asked for, as a tracer takes them: `boxes_3d`, `labels_3d`, `velocities`.
+        """Truths as a tracer takes them: `boxes_3d`, `labels_3d`, `velocities`, `points`.
+
+        Objects of other classes are in it with the label -1: they are never missed, and a box that takes one for
+        something is told apart from a box where nothing is.
 
         Raises:
             InvalidInputError: The data set has no labels.
         """
         if self.truths is None:
             raise InvalidInputError(f"frame {self.frame_id!r} has no labels; use its points alone.")
-        known = self.truths.take(self.truths.labels >= 0)
-        return {"boxes_3d": known.boxes, "labels_3d": known.labels, "velocities": known.velocities}
+        real = self.truths
+        return {
+            "boxes_3d": real.boxes,
+            "labels_3d": real.labels,
+            "velocities": real.velocities,
+            "points": real.points,
+        }
 
 
 @dataclass(frozen=True, slots=True)

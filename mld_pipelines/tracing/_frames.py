@@ -24,7 +24,7 @@ class Frames(NamedTuple):
 
     Attributes:
         inputs: What the model takes of each, usually (N, 4+) point tensors.
-        targets: `boxes_3d`, `labels_3d` and optionally `velocities` of each.
+        targets: `boxes_3d`, `labels_3d` and optionally `velocities` and `points` of each.
         input_ids: Their names.
         metadata: Scalars by name of each.
     """

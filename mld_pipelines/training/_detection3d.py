@@ -153,7 +153,8 @@ class Detection3DTracer(Tracer):
         Args:
             inputs: One (N, 4+) point tensor (one frame), a list of them, or the dict of the code base.
             targets: `boxes_3d` (N, 7) as [cx, cy, cz, w, l, h, yaw] (gravity centre, metres, radians), `labels_3d` (N,)
-                and optionally `velocities` (N, 2), m/s: a list of dicts or a dict of lists, per frame.
+                and optionally `velocities` (N, 2), m/s, and `points` (N,), how many lie inside: a list of dicts or a
+                dict of lists, per frame. A label of -1 is an object of a class the model does not know.
             input_ids: Ints or strings that name the frames for ever; one will do for one frame.
             dataset_type: Dataset the frames belong to.
             n_epoch: Epoch, to keep several apart.

@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 
+from mld_pipelines.capture import true_boxes
 from mld_pipelines.datasets import KittiFolder, kitti, kitti_difficulty
 from mld_pipelines.exceptions import InvalidInputError, NotFoundError
 from mld_pipelines.geometry import corners_3d
@@ -43,8 +44,14 @@ def test_labels_follow_the_classes_asked_for_and_others_are_minus_one(make_kitti
     frame = KittiFolder(root, classes=("Pedestrian", "Cyclist", "Car"))[0]
     assert frame.truths.labels.tolist() == [2, -1]
     assert frame.type_names == ("Car", "Van")
-    assert frame.target["labels_3d"].tolist() == [2]
-    assert frame.target["boxes_3d"].shape == (1, 7)
+
+
+def test_a_target_holds_all_that_is_there_with_the_points_inside(make_kitti):
+    inside = [10.27, -2.0, -1.0, 0.5]
+    frame = KittiFolder(make_kitti({"000000": [CAR, VAN]}, points=[inside, inside]), classes=("Pedestrian", "Car"))[0]
+    taken = true_boxes([frame.target], 1)
+    assert (taken.labels.tolist(), taken.points.tolist()) == ([1, -1], [2, 2])
+    assert taken.boxes.shape == (2, 7)
 
 
 def test_a_frame_without_objects_has_empty_truths(make_kitti):

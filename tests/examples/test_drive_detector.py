@@ -21,6 +21,7 @@ from examples.drive.picture import bird_eye  # noqa: E402
 from examples.drive.score import average_precision  # noqa: E402
 from examples.drive.targets import CELLS, loss_of, targets_of  # noqa: E402
 from examples.drive.train import RECIPE_PATH, Recipe, train  # noqa: E402
+from mld_pipelines.capture import true_boxes  # noqa: E402
 
 pytestmark = pytest.mark.torch
 UNSEEN_SEED = 4242
@@ -202,6 +203,12 @@ def test_objects_that_no_pulse_touched_are_not_asked_for():
     assert targets.heat.max() == 0.0
     assert len(targets.cell) == 0
     assert len(sample_of(frame)[1]["boxes_3d"]) == 0
+
+
+def test_a_target_says_how_many_points_each_object_holds():
+    boxes = [[10.0, 0.0, -1.0, 1.9, 4.5, 1.5, 0.0], [20.0, 0.0, -1.0, 1.9, 4.5, 1.5, 0.0]]
+    target = sample_of(truth_only(boxes=boxes, labels=[0, 0], counts=[0, 7]))[1]
+    assert true_boxes([target], 1).points.tolist() == [7]
 
 
 def test_training_again_gives_the_same_weights_and_shuffled_targets_give_others():

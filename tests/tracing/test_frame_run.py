@@ -10,6 +10,7 @@ import pytest
 
 from examples.drive.datasets import drive_dataset, drive_model
 from mld_pipelines.compute import PoolPolicy
+from mld_pipelines.datasets import KittiFolder
 from mld_pipelines.exceptions import ConfigurationError, WorkerPoolError
 from mld_pipelines.tables import LANDING_MODELS, LANDING_TRACES, OPS_QUARANTINE
 from mld_pipelines.tracing import register_dataset, register_model, trace_run
@@ -126,6 +127,22 @@ def test_a_kitti_folder_is_traced_by_its_path(registered):
 
 
 @pytest.mark.skipif(not KITTI.exists(), reason="../shared/data/kitti is missing")
+def test_what_a_kitti_folder_says_of_its_objects_is_recorded(registered):
+    """Points as the folder counts them, whose counts are those of MMDetection3D; objects of other classes as -1."""
+    classes = ("Car", "Truck", "Pedestrian", "Cyclist")
+    run(registered, f"kitti:{KITTI}?classes={','.join(classes)}")
+    given = {frame.frame_id: frame for frame in KittiFolder(str(KITTI), classes=classes)}
+    rows = traced(registered)
+    for row in rows.iter_rows(named=True):
+        real = given[row["input_id"]].truths
+        assert row["truth_points"] == real.points.tolist()
+        assert row["truth_labels"] == real.labels.tolist()
+    assert rows["truth_points"].explode().min() >= 0
+    assert "Misc" in given["000002"].type_names
+    assert -1 in rows.filter(rows["input_id"] == "000002")["truth_labels"][0]
+
+
+@pytest.mark.skipif(not KITTI.exists(), reason="../shared/data/kitti is missing")
 def test_labels_that_count_in_another_order_than_the_model_are_refused_before_any_row(registered):
     """KITTI's own order is car, pedestrian, cyclist: number 1 would be compared with the detector's trucks."""
     with pytest.raises(WorkerPoolError, match=r"class 'Pedestrian' is number 1 of the labels.*\?classes=First,Second"):
@@ -157,8 +174,8 @@ def test_a_nuscenes_folder_is_traced_by_its_path(registered, tmp_path):
     report = run(registered, f"nuscenes:{writer.write()}?version=v1.0-mini&classes=car,truck,pedestrian,bicycle")
     assert report.complete
     row = traced(registered).row(0, named=True)
-    assert (row["input_id"], row["truth_labels"]) == ("s1", [0])
-    np.testing.assert_allclose(row["truth_boxes_3d"], car, atol=1e-6)
+    assert (row["input_id"], row["truth_labels"]) == ("s1", [0, -1])
+    np.testing.assert_allclose(row["truth_boxes_3d"], car + dog, atol=1e-6)
     assert np.isnan(row["truth_velocities"]).all()
 
 
