@@ -66,7 +66,7 @@ def evaluation_tables(
             yield from evaluation_materializations(lake, evaluation.load_result(opened, known))
             return
         if not _can_decide(opened, model_key):
-            context.log.info(f"only training data of {model_key} was traced so far: waiting for another dataset")
+            _say_what_is_missing(context, opened, model_key)
             return
     if config.again:
         yield from evaluation_materializations(lake, _again(context, opened, config))
@@ -102,4 +102,27 @@ def _again(context: dg.AssetExecutionContext, lake: Any, config: EvaluationConfi
 
 def _can_decide(lake: Any, model_key: str) -> bool:
     datasets = lake.scan(TRACES_INPUTS, model_key=model_key).select(pl.col("dataset_type").unique()).collect()
-    return any(name.lower() not in {"train", "production"} for name in datasets["dataset_type"])
+    return any(_decides(name) for name in datasets["dataset_type"])
+
+
+def _decides(dataset: str) -> bool:
+    return dataset.lower() not in {"train", "production"}
+
+
+def _say_what_is_missing(context: dg.AssetExecutionContext, lake: Any, model_key: str) -> None:
+    """Log why an automatic run waits; rows that were refused are not told as rows that never came."""
+    from mld_pipelines import evaluation
+
+    refused, rows = evaluation.refusals(lake, model_key), evaluation.refused_rows(lake, model_key)
+    counts = rows.group_by("dataset_type").agg(pl.col("refused").sum()).sort("dataset_type")
+    missing = [f"{count} of {name!r}" for name, count in counts.iter_rows() if _decides(name)]
+    if missing:
+        context.log.warning(
+            f"every row of {model_key} that could decide was refused, {', '.join(missing)}: {refused}. See "
+            "`mld tables show ops/quarantine`; the evaluation waits for another trace."
+        )
+        return
+    told = f"; {refused}, see `mld tables show ops/quarantine`" if refused else ""
+    context.log.info(
+        f"only training data of {model_key} was traced to the end so far: waiting for another dataset{told}"
+    )

@@ -15,7 +15,7 @@ from mld_pipelines.evaluation._plan import EvaluationPlan, known_models, plan
 from mld_pipelines.evaluation._population import load_model_facts
 from mld_pipelines.evaluation._production import SCORE_COLUMNS, labelled_production, latest_feedback, score_inferences
 from mld_pipelines.evaluation._promotion import Promotion, UnfinishedStream, promote, unfinished_streams
-from mld_pipelines.evaluation._refusals import refused_rows
+from mld_pipelines.evaluation._refusals import refusals, refused_rows
 from mld_pipelines.evaluation._store import Evaluation, remove_unbound, store
 from mld_pipelines.evaluation._stress_promotion import STRESS_WARNING, promote_stress
 from mld_pipelines.evaluation._summary import CATEGORY_RATIOS, METRIC_COLUMNS, METRIC_EXTRAS
@@ -94,6 +94,7 @@ __all__ = [
     "promote",
     "promote_result",
     "promote_stress",
+    "refusals",
     "refused_rows",
     "reliability_bins",
     "remove_unbound",

@@ -14,7 +14,7 @@ from assets.evaluation import EVALUATION_TABLES
 from mld_pipelines.evaluation import list_results
 from mld_pipelines.tables import TRACES_INPUTS
 from resources import asset_key
-from tests.support.traced import MODEL, write_trace
+from tests.support.traced import MODEL, toy_outputs, write_trace
 
 TRACES = asset_key("traces/inputs")
 TARGETS = [asset_key(table) for table in EVALUATION_TABLES]
@@ -108,6 +108,43 @@ def test_an_automatic_run_waits_for_a_dataset_that_can_decide(lake, materialize)
     assert run.success
     assert run.asset_materializations_for_node("evaluate_model") == []
     assert list_results(lake).is_empty()
+
+
+def said_by(run, instance) -> str:
+    return "\n".join(record.user_message for record in instance.all_logs(run.run_id))
+
+
+def test_an_automatic_run_that_waits_says_that_only_training_data_came(lake, materialize, instance):
+    write_trace(lake, "train", 150, seed=1)
+    materialize("traces", checks=False, partition_key=MODEL)
+    run = materialize("evaluation", "estimators", checks=False, partition_key=MODEL, tags={AUTOMATION_TAG: "new_model"})
+    assert "only training data of toy@v1 was traced to the end so far" in said_by(run, instance)
+
+
+@pytest.mark.parametrize("train", [150, 0])
+def test_an_automatic_run_that_waits_says_that_the_rows_of_val_were_refused(lake, materialize, instance, train):
+    logits = toy_outputs(12, seed=2)[2]
+    logits[:, 1] = float("nan")
+    if train:
+        write_trace(lake, "train", train, seed=1)
+    write_trace(lake, "val", 12, seed=2, logits=logits)
+    materialize("traces", checks=False, partition_key=MODEL)
+    run = materialize("evaluation", "estimators", checks=False, partition_key=MODEL, tags={AUTOMATION_TAG: "new_model"})
+    said = said_by(run, instance)
+    assert "only training data" not in said
+    assert "every row of toy@v1 that could decide was refused, 12 of 'val': 12 traced rows were refused (" in said
+    assert "val/val-0, val/val-1, val/val-2, …). See `mld tables show ops/quarantine`" in said
+
+
+def test_refused_training_rows_are_not_told_as_rows_that_could_decide(lake, materialize, instance):
+    logits = toy_outputs(150, seed=1)[2]
+    logits[3, 1] = float("nan")
+    write_trace(lake, "train", 150, seed=1, logits=logits)
+    materialize("traces", checks=False, partition_key=MODEL)
+    run = materialize("evaluation", "estimators", checks=False, partition_key=MODEL, tags={AUTOMATION_TAG: "new_model"})
+    said = said_by(run, instance)
+    assert "only training data of toy@v1 was traced to the end so far" in said
+    assert "1 traced row was refused (" in said
 
 
 def test_an_automatic_run_reports_a_result_that_exists_instead_of_making_another(lake, materialize, evaluated):
