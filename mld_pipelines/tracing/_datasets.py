@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 import operator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,11 +15,17 @@ from mld_pipelines.records import normalise_input_ids
 from mld_pipelines.tracing._frames import FRAMES_TASK, open_frames
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 __all__ = ["DatasetReader", "Examples", "LabeledDataset", "look_into", "open_dataset"]
 
 _TASK = "classification"
+
+_BOX = 7
+"""Numbers of a box: (N, 7) is no label of a class."""
+
+_SHORT = 80
+"""Characters of a value in a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,19 +159,48 @@ class DatasetReader:
         return items
 
     def _parts(self, index: int, item: Any) -> tuple[Any, int, Any]:
+        if _is_frame(item):
+            raise InvalidInputError(
+                f"item {index} of dataset {self._name!r} is a frame with true boxes, and the dataset names no task: "
+                f"it was taken for a classifier's. Nothing was recorded of it; set task = {FRAMES_TASK!r} on the dataset "
+                "(an attribute, beside __len__ and __getitem__)."
+            )
         if not isinstance(item, (tuple, list)) or len(item) not in {2, 3}:
             size = f" of {len(item)}" if isinstance(item, (tuple, list)) else ""
             raise InvalidInputError(
                 f"item {index} of dataset {self._name!r} is a {type(item).__name__}{size}; it must be (input, label) "
                 "or (input, label, input_id)."
             )
-        label = item[1].item() if hasattr(item[1], "item") else item[1]
         try:
+            label = item[1].item() if hasattr(item[1], "item") else item[1]
             return item[0], operator.index(label), item[2] if len(item) == 3 else str(index)
-        except TypeError as error:
+        except (TypeError, ValueError, RuntimeError) as error:  # the last two of arrays and tensors of several numbers
             raise InvalidInputError(
-                f"label {label!r} of item {index} of dataset {self._name!r} is no class index (an integer)."
+                f"label {_short(item[1])} of item {index} of dataset {self._name!r} is no class index (an integer)."
             ) from error
+
+
+def _is_frame(item: Any) -> bool:
+    """Return whether an item is what a dataset of frames holds, by its target: true boxes."""
+    if not isinstance(item, (tuple, list)):
+        return hasattr(item, "points") and hasattr(item, "target")
+    if len(item) not in {2, 3}:
+        return False
+    target = item[1][0] if isinstance(item[1], (tuple, list)) and len(item[1]) == 1 else item[1]
+    if isinstance(target, Mapping):
+        return "boxes_3d" in target
+    return getattr(target, "ndim", 0) == 2 and target.shape[1] == _BOX
+
+
+def _short(value: Any) -> str:
+    """Return a value as a message can hold it: of arrays and tensors the shape, of anything long the beginning."""
+    shape = getattr(value, "shape", ())
+    if isinstance(shape, tuple) and math.prod(shape) > 1:
+        return f"(a {type(value).__name__} of shape {tuple(shape)})"
+    if isinstance(value, (Mapping, list, tuple, set)):
+        return f"(a {type(value).__name__} of {len(value)})"
+    text = " ".join(repr(value).split())
+    return text if len(text) <= _SHORT else f"{text[:_SHORT]}…"
 
 
 def _names(classes: Any) -> list[str] | None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 import trace_factories
 
 from mld_pipelines.exceptions import ConfigurationError, InvalidInputError
@@ -60,6 +63,45 @@ def test_what_cannot_be_read_twice_is_refused(factory):
 def test_a_malformed_item_is_named(factory, message):
     with pytest.raises(InvalidInputError, match=message):
         open_dataset(f"trace_factories:{factory}").read(0, 1)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        {"boxes_3d": torch.zeros(30, 7), "labels_3d": torch.zeros(30, dtype=torch.int64)},
+        [{"boxes_3d": np.zeros((30, 7)), "labels_3d": np.zeros(30, int)}],
+        torch.zeros(7, 7),
+        np.zeros((1, 7)),
+    ],
+)
+def test_frames_that_do_not_say_their_task_are_told_what_to_set(monkeypatch, target):
+    monkeypatch.setattr(trace_factories, "make_empty", lambda: [(torch.zeros(9, 4), target, "street-1")])
+    with pytest.raises(InvalidInputError, match=r"item 0 of .* set task = 'od3d' on the dataset") as caught:
+        open_dataset("trace_factories:make_empty").read(0, 1)
+    assert len(str(caught.value)) < 400
+
+
+def test_frames_of_a_folder_behind_a_wrapper_are_told_what_to_set(monkeypatch):
+    frame = SimpleNamespace(points=np.zeros((9, 4)), target={}, frame_id="street-1")
+    monkeypatch.setattr(trace_factories, "make_empty", lambda: [frame])
+    with pytest.raises(InvalidInputError, match="set task = 'od3d'"):
+        open_dataset("trace_factories:make_empty").read(0, 1)
+
+
+@pytest.mark.parametrize(
+    ("label", "told"),
+    [
+        (torch.zeros(49), r"label \(a Tensor of shape \(49,\)\) of item 0"),
+        (np.zeros(3), r"label \(a ndarray of shape \(3,\)\) of item 0"),
+        ({"mask": torch.zeros(1000)}, r"label \(a dict of 1\) of item 0"),
+        ("car" * 1000, "label 'carcar.*… of item 0"),
+    ],
+)
+def test_a_label_that_is_no_class_is_named_in_short(monkeypatch, label, told):
+    monkeypatch.setattr(trace_factories, "make_empty", lambda: [(np.zeros(2), label)])
+    with pytest.raises(InvalidInputError, match=told) as caught:
+        open_dataset("trace_factories:make_empty").read(0, 1)
+    assert len(str(caught.value)) < 250
 
 
 def test_a_dataset_that_ends_early_is_an_error_not_a_short_batch():
