@@ -60,11 +60,16 @@ def test_a_finished_pass_makes_a_verified_result_and_windows(lake, tick, launch,
     assert request.partition_key == MODEL
     assert request.run_config["ops"]["evaluate_model"]["config"]["again"] == result
     run = launch("evaluation", request)
-    (said,) = {event.metadata["verified_under_shift"].value for event in run.asset_materializations_for_node(
-        "evaluate_model"
-    )}  # fmt: skip
-    assert said.startswith("yes: clean ±0.")
-    assert "weight of the map" in said
+    shown = next(iter(run.asset_materializations_for_node("evaluate_model"))).metadata
+    (facts,) = load_result(lake, current_result(lake, MODEL)).verifications().values()
+    assert shown["verified_under_shift"].value.split(":")[0] == ("partly" if facts["missed_families"] else "yes")
+    rows = {record.data["family"]: record.data for record in shown["verification"].records}
+    assert set(rows) == set(facts["families"])
+    way = {0.0: "default", 0.5: "half", 1.0: "map"}[facts["blend_weight"]]
+    for family, error in facts["families"].items():
+        expected = "no shift" if family == "clean" else "no" if family in facts["missed_families"] else "yes"
+        assert rows[family]["held"] == expected
+        assert rows[family]["error"] == pytest.approx(error[way], abs=1e-4)
 
     newest = current_result(lake, MODEL)
     stored = load_result(lake, newest)
@@ -79,6 +84,48 @@ def test_a_finished_pass_makes_a_verified_result_and_windows(lake, tick, launch,
     assert dict(rows.iter_rows()) == {result: 200, newest: 200}
     assert "not verified under shift" not in badges(lake, newest)
     assert "not verified under shift" in badges(lake, result), "an old result says what it said"
+
+
+def detector_facts(**values):
+    errors = {
+        rate: {"default": 0.1, "half": 0.02, "map": 0.3, "n_windows": 9, "covered": 0.9}
+        for rate in ("precision", "recall")
+    }
+    return {
+        "families": {"clean": errors, "density": errors, "noise": {"recall": errors["recall"]}},
+        "missed_families": [], "blend_weight": {"precision": 0.5, "recall": 0.0},
+        "width_factor": {"precision": 1.25, "recall": 1.5}, **values,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("missed", "said"),
+    [
+        ([], "yes: the interval held on density, noise"),
+        (["noise"], "partly: the interval held on density; missed on noise"),
+        (["density", "noise"], "no: the interval missed on density, noise"),
+    ],
+)
+def test_families_that_were_missed_make_a_verification_partial(missed, said):
+    from assets.reports import verified_under_shift
+
+    shown = verified_under_shift(detector_facts(missed_families=missed))
+    assert shown["verified_under_shift"] == said
+    rows = {(one.data["family"], one.data["rate"]): one.data for one in shown["verification"].records}
+    assert len(rows) == 5, "noise left no window in which precision is defined"
+    assert rows["density", "precision"] == {
+        "family": "density", "rate": "precision", "error": 0.02, "held": "no" if "density" in missed else "yes",
+        "map_weight": 0.5, "interval_factor": 1.25,
+    }  # fmt: skip
+    assert (rows["noise", "recall"]["error"], rows["clean", "recall"]["held"]) == (0.1, "no shift")
+
+
+def test_a_result_without_a_stress_pass_is_not_verified(lake, result):
+    from assets.reports import result_metadata
+
+    shown = result_metadata(load_result(lake, result))
+    assert shown["verified_under_shift"].startswith("no: ")
+    assert "verification" not in shown
 
 
 def test_a_tick_before_the_run_has_finished_asks_with_the_same_key(lake, tick, result):
