@@ -162,8 +162,8 @@ class DatasetReader:
         if _is_frame(item):
             raise InvalidInputError(
                 f"item {index} of dataset {self._name!r} is a frame with true boxes, and the dataset names no task: "
-                f"it was taken for a classifier's. Nothing was recorded of it; set task = {FRAMES_TASK!r} on the dataset "
-                "(an attribute, beside __len__ and __getitem__)."
+                f"it was taken for a classifier's. Nothing was recorded of it; set task = {FRAMES_TASK!r} on the "
+                "dataset (an attribute, beside __len__ and __getitem__)."
             )
         if not isinstance(item, (tuple, list)) or len(item) not in {2, 3}:
             size = f" of {len(item)}" if isinstance(item, (tuple, list)) else ""
