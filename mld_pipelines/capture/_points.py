@@ -18,9 +18,12 @@ __all__ = ["check_points"]
 _NO_CLOUDS = (str, bytes, bool, int, float, type(None), list, tuple)
 """What Python itself makes of a mistake; anything else a model of the user's own may take."""
 
+_LEAST_COLUMNS = 3
+"""x, y and z; some detectors take no intensity."""
+
 
 def check_points(inputs: Any) -> None:
-    """Refuse clouds with values that are not finite: a detector drops them unseen, or answers NaN everywhere.
+    """Refuse what is no cloud, and clouds with values that are not finite: a detector drops them, or answers NaN.
 
     Args:
         inputs: One cloud, a list of them, or a mapping with `points`; objects of other libraries are not looked at.
@@ -41,7 +44,8 @@ def check_points(inputs: Any) -> None:
 
 def _check_forms(inputs: Any) -> None:
     for index, cloud in enumerate(inputs if isinstance(inputs, (list, tuple)) else [inputs]):
-        if isinstance(cloud, _NO_CLOUDS) or getattr(cloud, "ndim", 2) < 2:
+        is_thin = getattr(cloud, "ndim", 0) in {2, 3} and cloud.shape[-1] < _LEAST_COLUMNS
+        if isinstance(cloud, _NO_CLOUDS) or getattr(cloud, "ndim", 2) < 2 or is_thin:
             what = f"has shape {tuple(cloud.shape)}" if hasattr(cloud, "shape") else f"is a {type(cloud).__name__}"
             raise InvalidInputError(
                 f"frame {index} of the inputs {what}; give one tensor (N, 4+), a list of them, or the dict of the code "

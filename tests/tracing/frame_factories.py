@@ -61,6 +61,7 @@ def without(target, *, velocities):
 SPOILT = {
     "label": lambda points, target: (points, target | {"labels_3d": torch.full_like(target["labels_3d"], 9)}),
     "nan": lambda points, target: (torch.full_like(points, float("nan")), target),
+    "flat": lambda points, target: (points[:, :2], target),
     "nan box": lambda points, target: (points, resized(target, float("nan"))),
     "size": lambda points, target: (points, resized(target, -1.0)),
     "length": lambda points, target: (points, target | {"labels_3d": target["labels_3d"][:-1]}),

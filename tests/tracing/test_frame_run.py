@@ -88,6 +88,7 @@ def test_a_run_that_is_repeated_traces_nothing_again(registered):
         ("label", "label 9 is out of range"),
         ("form", "it must be \\(inputs, target"),
         ("nan", "points of frame 0 hold NaN"),
+        ("flat", "frame 0 of the inputs has shape \\(\\d+, 2\\)"),
         ("nan box", "1 of \\d+ boxes are unusable; .*'w': nan"),
         ("size", "'w': -1.0.*w, l, h above 0"),
         ("length", "columns of frame 0 differ in length"),

@@ -273,6 +273,8 @@ def test_a_yaw_without_any_direction_left_is_refused(tracing):
         (torch.zeros(0), r"frame 0 of the inputs has shape \(0,\)"),
         ([torch.zeros(8, 4), torch.zeros(4)], r"frame 1 of the inputs has shape \(4,\)"),
         ("frame.bin", "frame 0 of the inputs is a str"),
+        ([torch.zeros(8, 4), torch.zeros(8, 2)], r"frame 1 of the inputs has shape \(8, 2\)"),
+        (torch.zeros(1, 8, 2), r"frame 0 of the inputs has shape \(1, 8, 2\)"),
         (None, "frame 0 of the inputs is a NoneType"),
         ([[1.0, 2.0, 3.0, 4.0]], "frame 0 of the inputs is a list"),
     ],
