@@ -25,7 +25,7 @@ class TraceConfig(dg.Config):
 def trace_registered_model(
     context: dg.OpExecutionContext, config: TraceConfig, lake: LakeResource, pool: PoolResource
 ) -> dict[str, Any]:
-    """Trace, show progress in the log, and say what was quarantined."""
+    """Trace, show progress in the log, and say what was quarantined and which ids repeat."""
     from mld_pipelines.tracing import trace_run
 
     report = trace_run(
@@ -44,9 +44,9 @@ def trace_registered_model(
         context.log.warning(f"batch {batch} was quarantined: {reason}")
     for item, reason in report.lost_items.items():
         context.log.warning(f"item {item} was quarantined: {reason}")
-    context.log.info(report.summary)
+    (context.log.warning if report.repeated_ids else context.log.info)(report.summary)
     counts = {"rows": report.rows, "items": report.items, "quarantined_batches": report.quarantined_batches}
-    counts["quarantined_items"] = len(report.lost_items)
+    counts |= {"quarantined_items": len(report.lost_items), "repeated_ids": len(report.repeated_ids)}
     context.add_output_metadata({"stream_id": report.stream_id, "summary": report.summary, **numbers(counts)})
     return {"model_key": report.model_key, "rows": report.rows, "stream_id": report.stream_id}
 

@@ -25,7 +25,7 @@ Epoch = Annotated[int | None, typer.Option("--n-epoch", help="Epoch of the weigh
 
 _REPORTED = (
     "model_key", "dataset_type", "n_epoch", "items", "rows", "batches", "known_batches", "quarantined_batches",
-    "failures", "lost_items", "stream_id", "backend", "workers", "seconds", "complete",
+    "failures", "lost_items", "repeated_ids", "stream_id", "backend", "workers", "seconds", "complete",
 )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from mld_pipelines.evaluation._epochs import EpochSpec, format_spec, resolve_epo
 from mld_pipelines.evaluation._load import load_result
 from mld_pipelines.evaluation._promotion import promote, unfinished_streams
 from mld_pipelines.evaluation._refusals import refusals, refused_warnings
+from mld_pipelines.evaluation._repeated_ids import repeated_id_warnings
 from mld_pipelines.evaluation._stress_promotion import STRESS_WARNING, promote_stress
 from mld_pipelines.exceptions import InvalidInputError, UnfinishedTraceError, UnknownModelError
 from mld_pipelines.records import uuid7
@@ -113,7 +114,11 @@ def plan(
         previous=current_result(lake, model_key),
         policy=policy or Policy(),
         trigger=trigger,
-        warnings=(*choice.warnings, *refused_warnings(lake, model_key, choice.epochs)),
+        warnings=(
+            *choice.warnings,
+            *refused_warnings(lake, model_key, choice.epochs),
+            *repeated_id_warnings(lake, model_key, choice.epochs),
+        ),
     )
 
 

@@ -6,6 +6,8 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
+
 from mld_pipelines.capture import microseconds
 from mld_pipelines.compute import PoolPolicy, open_pipeline, open_pool
 from mld_pipelines.exceptions import WorkerPoolError
@@ -16,9 +18,10 @@ from mld_pipelines.tracing._landing import FrameWriter, RangeWriter, TraceWriter
 from mld_pipelines.tracing._progress import reporting
 from mld_pipelines.tracing._ranges import RangeWork
 from mld_pipelines.tracing._registry import find_registration
-from mld_pipelines.tracing._report import TraceRunReport
+from mld_pipelines.tracing._report import TraceRunReport, count_of, repetition
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from contextlib import AbstractContextManager
 
     from mld_pipelines.compute import Pipeline, WorkerPool
@@ -89,8 +92,7 @@ def trace_run(
     )
     task, items = job.look_into()
     stream_id = job.stream_id(run_key)
-    mark = lake.mark(LANDING_TRACES, stream_id) if run_key is not None else None
-    known = 0 if mark is None else mark + 1
+    known = 0 if run_key is None else _known_batches(lake, stream_id)
     writer = _WRITERS[task](
         lake=lake,
         spec=LANDING_TRACES,
@@ -102,7 +104,7 @@ def trace_run(
         items=items,
     )
     backend, workers = _run_batches(job, policy, writer, progress=progress)
-    receipt = _complete(lake, job, writer)
+    receipt, repeated = _complete(lake, job, writer)
     report = TraceRunReport(
         model_key=job.model.model_key,
         dataset_type=dataset_type,
@@ -119,9 +121,15 @@ def trace_run(
         seconds=time.monotonic() - began,
         failures=dict(sorted(writer.failures.items())),
         lost_items=writer.lost_by_item,
+        repeated_ids=repeated,
     )
     _log.info("%s", report.summary)
     return report
+
+
+def _known_batches(lake: Lake, stream_id: str) -> int:
+    mark = lake.mark(LANDING_TRACES, stream_id)
+    return 0 if mark is None else mark + 1
 
 
 def _run_batches(job: TraceJob, policy: PoolPolicy, writer: RangeWriter, *, progress: Progress) -> tuple[str, int]:
@@ -151,8 +159,8 @@ def _opened(
     return open_pool(job.worker(policy), policy, n_batches=n_batches)
 
 
-def _complete(lake: Lake, job: TraceJob, writer: RangeWriter) -> dict[str, Any]:
-    """Write the receipt, last, from what the table really holds; return it."""
+def _complete(lake: Lake, job: TraceJob, writer: RangeWriter) -> tuple[dict[str, Any], dict[str, int]]:
+    """Write the receipt, last, from what the table really holds; return it and the ids that several rows have."""
     batches = len(job.ranges(writer.items))
     rows = lake.scan(LANDING_TRACES, stream_id=writer.stream_id).select("fingerprint").collect()
     if rows.is_empty():
@@ -161,7 +169,7 @@ def _complete(lake: Lake, job: TraceJob, writer: RangeWriter) -> dict[str, Any]:
             f"none of the {batches} batches could be traced, so there is no receipt; the failures are in "
             f"ops/quarantine under stream {writer.stream_id}. First reason: {reason}"
         )
-    missing = writer.items - rows.height
+    missing, repeated = writer.items - rows.height, _repeated_ids(lake, writer.stream_id)
     fingerprints = rows["fingerprint"].unique(maintain_order=True).to_list()
     receipt = {
         "model_key": job.model.model_key,
@@ -174,22 +182,30 @@ def _complete(lake: Lake, job: TraceJob, writer: RangeWriter) -> dict[str, Any]:
         "dropped": missing,
         "fingerprint": fingerprints[-1],
         "weights_changed": len(fingerprints) > 1,
-        "note": _note(writer, batches, missing),
+        "note": _note(writer, batches, missing, repeated),
         "completed_at": microseconds(),
         "source": job.source,
     }
     frame = deliver(LANDING_RECEIPTS, 1, receipt, stream_id=writer.stream_id, seq=0)
     lake.commit_once(LANDING_RECEIPTS, [Batch(writer.stream_id, 0, frame)], provenance=writer.provenance)
     stored = lake.scan(LANDING_RECEIPTS, stream_id=writer.stream_id).sort("seq").collect()
-    return dict(stored.row(-1, named=True))
+    return dict(stored.row(-1, named=True)), repeated
 
 
-def _note(writer: RangeWriter, batches: int, missing: int) -> str | None:
+def _repeated_ids(lake: Lake, stream_id: str) -> dict[str, int]:
+    """Return the input ids that several rows of a run have, with their number."""
+    ids = lake.scan(LANDING_TRACES, stream_id=stream_id).group_by("input_id").agg(pl.len().alias("rows"))
+    return dict(ids.filter(pl.col("rows") > 1).sort("input_id").collect().iter_rows())
+
+
+def _note(writer: RangeWriter, batches: int, missing: int, repeated: Mapping[str, int]) -> str | None:
+    told = [repetition(repeated)] * bool(repeated)
     if not missing:
-        return None
+        return "; ".join(told) or None
     lost = writer.lost_by_item
     reasons = [f"batch {seq}: {reason}" for seq, reason in sorted(writer.failures.items())]
     reasons += [f"item {item}: {reason}" for item, reason in lost.items()]
-    told = [f"{len(writer.failures)} of {batches} batches quarantined"] * bool(writer.failures)
-    told += [f"{len(lost)} single items quarantined"] * bool(lost)
-    return "; ".join([", ".join([*told, f"{missing} items are missing"]), *reasons[:_NOTED_FAILURES]])
+    counts = [f"{len(writer.failures)} of {batches} batches quarantined"] * bool(writer.failures)
+    counts += [f"{count_of(len(lost), 'single item')} quarantined"] * bool(lost)
+    counts.append(f"{count_of(missing, 'item')} {'is' if missing == 1 else 'are'} missing")
+    return "; ".join([", ".join(counts), *told, *reasons[:_NOTED_FAILURES]])

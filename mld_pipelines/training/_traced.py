@@ -58,7 +58,8 @@ class Traced:
         """What a reader of the receipt should know."""
         notes = []
         if self.duplicates:
-            notes.append(f"{self.duplicates} inputs were traced again; the last write wins")
+            one = self.duplicates == 1
+            notes.append(f"{self.duplicates} {'input was' if one else 'inputs were'} traced again; the last write wins")
         if self.hash_conflicts:
             notes.append(f"{self.hash_conflicts} of them with different content")
         return "; ".join(notes) or None

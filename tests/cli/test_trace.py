@@ -26,6 +26,10 @@ def dataset(n=10):
     return [(torch.full((1, 2, 2), float(i)), i % 3, f"item-{i}") for i in range(n)]
 
 
+def alike():
+    return [(torch.full((1, 2, 2), float(i)), i % 3, "twice" if i > 7 else f"item-{i}") for i in range(10)]
+
+
 def spoilt():
     return [(torch.full((1, 2, 2), float(i)), "no label" if i > 7 else i % 3, f"item-{i}") for i in range(12)]
 """
@@ -123,6 +127,15 @@ def test_a_run_with_quarantined_batches_says_so(mld, registered):
     done = mld(*command, "--json")
     assert done.exit == Exit.CHECK_FAILED
     assert (done.document["rows"], done.document["quarantined_batches"]) == (8, 1)
+
+
+def test_a_run_whose_items_share_an_id_says_so(mld, registered, here):
+    mld("models", "register", "alike", f"{here}:alike", "--dataset")
+    command = ("trace", "run", "net", "alike", "--dataset-type", "val", "--backend", "inline")
+    assert mld(*command, "--json").document["repeated_ids"] == {"twice": 2}
+    words = "1 input id stands for several rows, of which an evaluation counts the last: twice (2 rows)"
+    assert words in " ".join(mld(*command).stdout.split())
+    assert {one["note"] for one in mld("trace", "list", "net@v1", "--json").document["finished"]} == {words}
 
 
 def test_run_of_an_unregistered_model_names_the_registered(mld, registered):

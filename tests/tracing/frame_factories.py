@@ -80,6 +80,19 @@ def frames(spoilt: int | None = None, how: str = "label", **trouble) -> Frames:
     return Frames(spoilt, how, **trouble)
 
 
+class NamedAlike(Frames):
+    """Six frames, the last two of which have the name of the second."""
+
+    def __getitem__(self, index):
+        points, target, frame_id = super().__getitem__(index)
+        return points, target, super().__getitem__(1)[2] if index > 3 else frame_id
+
+
+def named_alike():
+    """Frames whose names are not their own."""
+    return NamedAlike(None, "")
+
+
 def labelled():
     """What a classifier takes."""
     return [(torch.zeros(4), 0)]

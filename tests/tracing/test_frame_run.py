@@ -11,8 +11,9 @@ import pytest
 from examples.drive.datasets import drive_dataset, drive_model
 from mld_pipelines.compute import PoolPolicy
 from mld_pipelines.datasets import KittiFolder
+from mld_pipelines.evaluation import evaluate
 from mld_pipelines.exceptions import ConfigurationError, WorkerPoolError
-from mld_pipelines.tables import LANDING_MODELS, LANDING_TRACES, OPS_QUARANTINE
+from mld_pipelines.tables import LANDING_MODELS, LANDING_TRACES, OPS_QUARANTINE, TRACES_INPUTS
 from mld_pipelines.tracing import register_dataset, register_model, trace_run
 from mld_pipelines.tracing._worker import one_thread
 from mld_pipelines.training import ObjectDetection3DTracer
@@ -103,6 +104,27 @@ def test_a_broken_frame_is_set_aside_alone_with_the_reason_and_the_run_completes
     (found,) = registered.read(OPS_QUARANTINE).rows(named=True)
     assert (found["seq"], found["row"], found["rule"]) == (1, 1, "item|worker")
     assert re.search(f"item 3 of 'val', given up after 3 attempts: .*{reason}", found["reason"]), found["reason"]
+
+
+def test_frames_that_share_a_name_are_said_by_the_run_its_receipt_and_the_result(registered):
+    register_dataset(registered, "alike", factory="frame_factories:named_alike")
+    name = drive_dataset("val", frames=6)[1][2]
+    report = run(registered, "alike")
+    assert (report.rows, report.complete, report.repeated_ids) == (6, True, {name: 3})
+    words = f"1 input id stands for several rows, of which an evaluation counts the last: {name} (3 rows)"
+    assert "(inline, 2 workers); " + words in report.summary
+    assert report.receipt["note"] == words
+    result = evaluate(registered, "pillars@v1")
+    assert registered.scan(TRACES_INPUTS).collect().height == 4
+    (said,) = [text for text in result.row["warnings"] if "input id" in text]
+    assert said.startswith(f"1 input id stands for several inputs of one trace (val/{name}): the last row of each ")
+    assert "2 other rows are in no number of this result" in said
+
+
+def test_frames_with_names_of_their_own_repeat_none(registered):
+    report = run(registered)
+    assert (report.repeated_ids, report.receipt["note"]) == ({}, None)
+    assert "input id" not in report.summary
 
 
 def test_frames_for_a_model_that_is_no_detector_are_refused(registered):

@@ -152,7 +152,7 @@ def test_an_item_that_kills_its_worker_is_the_only_one_that_is_lost(local_ray, l
     report = run(lake, PoolPolicy(backend="local", size=2, max_attempts=2))
     assert (report.rows, report.batches, report.quarantined_batches) == (99, 7, 0)
     assert not report.complete
-    assert "1 single items quarantined" in report.summary
+    assert "1 single item quarantined" in report.summary
     quarantined = lake.read(OPS_QUARANTINE).row(0, named=True)
     assert (quarantined["stream_id"], quarantined["seq"], quarantined["row"]) == (report.stream_id, 2, 8)
     assert "item 40 of 'val', given up after 3 attempts" in quarantined["reason"]
@@ -165,7 +165,7 @@ def test_an_item_that_raises_is_quarantined_and_the_receipt_says_so(lake):
     report = run(lake)
     receipt = lake.read(LANDING_RECEIPTS).row(0, named=True)
     assert (receipt["rows"], receipt["dropped"], receipt["last_seq"]) == (99, 1, 6)
-    assert receipt["note"] == "1 single items quarantined, 1 items are missing; item 99: OSError: cannot read image 99"
+    assert receipt["note"] == "1 single item quarantined, 1 item is missing; item 99: OSError: cannot read image 99"
     assert (report.failures, report.lost_items) == ({}, {99: "OSError: cannot read image 99"})
     assert "item 99 of 'val'" in lake.read(OPS_QUARANTINE)["reason"].item()
 
