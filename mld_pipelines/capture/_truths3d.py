@@ -88,7 +88,7 @@ def check_true_labels(truths: Truths3D, frames: Sequence[Frame3D], *, class_name
 
 def _frames(targets: Any, n: int) -> list[Mapping[str, Any]]:
     if isinstance(targets, Mapping):
-        _check_keys(targets, "targets")
+        _check_keys(targets, "targets lack", "they hold")
         if n == 1 and _is_single(targets["boxes_3d"]):
             return [targets]
         given = {name: values for name, values in targets.items() if name in _KEYS and values is not None}
@@ -105,17 +105,15 @@ def _frames(targets: Any, n: int) -> list[Mapping[str, Any]]:
             raise InvalidInputError(
                 f"the target of frame {index} is a {type(frame).__name__}. Nothing was recorded: {_FORM}."
             )
-        _check_keys(frame, f"the target of frame {index}")
+        _check_keys(frame, f"the target of frame {index} lacks", "it holds")
     return list(targets)
 
 
-def _check_keys(target: Mapping[str, Any], what: str) -> None:
+def _check_keys(target: Mapping[str, Any], lacks: str, holds: str) -> None:
     missing = [name for name in _KEYS if name not in _OPTIONAL and name not in target]
     if missing:
         has = ", ".join(map(str, target)) or "nothing"
-        raise InvalidInputError(
-            f"{what} lack {' and '.join(missing)} (they hold {has}). Nothing was recorded: {_FORM}."
-        )
+        raise InvalidInputError(f"{lacks} {' and '.join(missing)} ({holds} {has}). Nothing was recorded: {_FORM}.")
 
 
 def _is_single(boxes: Any) -> bool:

@@ -147,7 +147,10 @@ def test_the_model_row_says_what_the_detector_is(detector, tracing, lake):
     [
         ([target(1)], "targets for 1 frames but the batch has 2"),
         ([target(1), target(1, 3)], "label 3 is out of range"),
-        ([target(1), {"boxes": torch.zeros(1, 7)}], "lack boxes_3d and labels_3d"),
+        (
+            [target(1), {"boxes": torch.zeros(1, 7)}],
+            r"the target of frame 1 lacks boxes_3d and labels_3d \(it holds boxes\)",
+        ),
         ([target(1), target(1) | {"boxes_3d": torch.zeros(1, 9)}], r"shape \(1, 9\), not \(N, 7\)"),
         ([target(1), target(1) | {"boxes_3d": torch.zeros(1, 7)}], "w, l, h above 0"),
         ([target(1), target(1) | {"boxes_3d": torch.full((1, 7), float("nan"))}], "must be finite"),
