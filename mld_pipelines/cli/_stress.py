@@ -37,7 +37,10 @@ _REPORTED = (
     "done_sets", "known_sets", "rows", "quarantined_batches", "failures", "lost_copies", "is_waiting", "stream_id",
     "backend", "workers", "seconds", "complete",
 )  # fmt: skip
-_COST = ("seconds", "measured_batches", "measured_inputs", "measured_seconds", "sets", "forwards", "workers")
+_COST = (
+    "seconds", "spent_seconds", "measured_batches", "measured_inputs", "measured_seconds", "driver_seconds", "sets",
+    "forwards", "workers",
+)  # fmt: skip
 
 
 @command(app, "run")

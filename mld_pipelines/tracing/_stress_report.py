@@ -16,19 +16,23 @@ class StressCost:
     """What the rest of a stress pass will take, from some of its batches.
 
     Attributes:
-        seconds: Expected wall time.
+        seconds: Expected wall time, start included.
+        spent_seconds: Of these, the time until it was known: workers were started and batches measured.
         measured_batches: Batches that were run to know.
         measured_inputs: Copies among them.
         measured_seconds: Time of corruption and model over these, summed over workers.
+        driver_seconds: Time in which the driver makes rows of these.
         sets: Sets still to run.
         forwards: Copies still to run.
         workers: Workers that share the work.
     """
 
     seconds: float
+    spent_seconds: float
     measured_batches: int
     measured_inputs: int
     measured_seconds: float
+    driver_seconds: float
     sets: int
     forwards: int
     workers: int

@@ -43,8 +43,9 @@ _PROBED_FRAMES = 4
 limit that the cost is held against."""
 
 _NOTHING = StressCost(
-    seconds=0.0, measured_batches=0, measured_inputs=0, measured_seconds=0.0, sets=0, forwards=0, workers=0
-)
+    seconds=0.0, spent_seconds=0.0, measured_batches=0, measured_inputs=0, measured_seconds=0.0, driver_seconds=0.0,
+    sets=0, forwards=0, workers=0,
+)  # fmt: skip
 
 
 def stress_run(
@@ -91,7 +92,7 @@ def stress_run(
     if first < job.batches:
         with open_pipeline(job.stages(policy), policy, n_batches=job.batches - first) as opened:
             backend, workers = opened.backend, _workers(opened)
-            measured, cost = _measure(opened, job, policy, first=first)
+            measured, cost = _measure(opened, writer, policy, began=began)
             if on_cost is not None:
                 on_cost(cost)
             is_waiting = max_seconds is not None and cost.seconds > max_seconds
@@ -121,13 +122,14 @@ def stress_cost(
         ConfigurationError: A factory cannot be used.
         WorkerPoolError: No worker could be built, or no batch could be run.
     """
+    began = time.monotonic()
     policy = PoolPolicy() if pool is None else pool
     job = prepare_stress(lake, model_key, StressOptions() if options is None else options)
-    first = _writer(lake, job, None).next_seq
-    if first >= job.batches:
+    writer = _writer(lake, job, None)
+    if writer.next_seq >= job.batches:
         return _NOTHING
-    with open_pipeline(job.stages(policy), policy, n_batches=job.batches - first) as opened:
-        return _measure(opened, job, policy, first=first)[1]
+    with open_pipeline(job.stages(policy), policy, n_batches=job.batches - writer.next_seq) as opened:
+        return _measure(opened, writer, policy, began=began)[1]
 
 
 def _report(
@@ -193,13 +195,14 @@ def _settled(
 
 
 def _measure(
-    pool: Pipeline, job: StressJob, policy: PoolPolicy, *, first: int
+    pool: Pipeline, writer: StressWriter, policy: PoolPolicy, *, began: float
 ) -> tuple[dict[int, list[Part]], StressCost]:
     """Run eight batches spread over what is left, of frames the first four copies of each.
 
     Returns:
         The results of those that were run whole, which the pass uses, and the cost.
     """
+    job, first = writer.job, writer.next_seq
     left, ranges = job.batches - first, job.ranges
     numbers = sorted({first + index * left // _MEASURED for index in range(_MEASURED)})
     most = _PROBED_FRAMES if job.source.task == FRAMES_TASK else job.batch_size
@@ -213,17 +216,27 @@ def _measure(
         )
     seconds = np.sum([one.columns["seconds"] for found in good.values() for one in found], axis=0)
     inputs = sum(_copies(probes[number], parts) for number, parts in results.items())
-    forwards = sum(stop - start for start, stop in ranges[first:])
+    forwards = _length(ranges[first:])
+    whole = {number: parts for number, parts in results.items() if probes[number] == ranges[number]}
+    driver = sum(writer.seconds_of(number, parts) for number, parts in results.items())
+    spent = time.monotonic() - began
     cost = StressCost(
-        seconds=_wall(seconds, pool) / inputs * forwards,
+        seconds=spent
+        + _wall(seconds, driver, pool) / inputs * (forwards - _length(ranges[number] for number in whole)),
+        spent_seconds=spent,
         measured_batches=sum(bool(found) for found in good.values()),
         measured_inputs=inputs,
         measured_seconds=float(seconds.sum()),
+        driver_seconds=driver,
         sets=len(job.plan.sets) - first // job.batches_per_set,
         forwards=forwards,
         workers=_workers(pool),
     )
-    return {number: parts for number, parts in results.items() if probes[number] == ranges[number]}, cost
+    return whole, cost
+
+
+def _length(ranges: Iterable[tuple[int, int]]) -> int:
+    return sum(stop - start for start, stop in ranges)
 
 
 def _copies(probe: tuple[int, int], parts: list[Part]) -> int:
@@ -232,14 +245,15 @@ def _copies(probe: tuple[int, int], parts: list[Part]) -> int:
     return good * (probe[1] - probe[0]) if len(parts) == 1 else good
 
 
-def _wall(seconds: NDArray[np.float64], pool: Pipeline) -> float:
-    """Return the wall time of work that took so many seconds in each step.
+def _wall(seconds: NDArray[np.float64], driver: float, pool: Pipeline) -> float:
+    """Return the wall time of work that took so many seconds in each step, and `driver` seconds in this process.
 
-    Steps of actors run at the same time, so the slowest counts; in this process they follow each other.
+    Steps of actors run at the same time, and while this process makes rows of what they have done, so the slowest
+    counts; in this process they follow each other.
     """
     if pool.backend == "inline":
-        return float(seconds.sum())
-    return float((seconds / np.array(list(pool.sizes.values()))).max())
+        return float(seconds.sum()) + driver
+    return max(driver, float((seconds / np.array(list(pool.sizes.values()))).max()))
 
 
 def _run(

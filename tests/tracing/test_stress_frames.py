@@ -205,7 +205,8 @@ def test_the_cost_is_known_before_anything_is_written(lake):
     options = StressOptions(severities=(3,), max_inputs=4, batch_size=2)
     cost = stress_cost(lake, KEY, options=options, pool=INLINE)
     assert (cost.measured_batches, cost.measured_inputs, cost.forwards, cost.workers) == (8, 16, 28, 1)
-    assert cost.seconds == pytest.approx(cost.measured_seconds / 16 * 28)
+    per_copy = (cost.measured_seconds + cost.driver_seconds) / 16
+    assert cost.seconds == pytest.approx(cost.spent_seconds + per_copy * (28 - 16)), "16 of them were run to know"
     waiting = run(lake, options=options, max_seconds=1e-9)
     assert (waiting.is_waiting, waiting.rows, lake.version(LANDING_STRESS)) == (True, 0, None)
     assert is_stress_due(lake, KEY)
@@ -216,6 +217,8 @@ def test_the_cost_is_learned_from_a_few_frames_however_large_the_batches(lake):
     large = StressOptions(severities=(3,), max_inputs=6, batch_size=6)
     cost = stress_cost(lake, KEY, options=large, pool=INLINE)
     assert (cost.measured_batches, cost.measured_inputs, cost.forwards) == (7, 28, 42)
+    per_copy = (cost.measured_seconds + cost.driver_seconds) / 28
+    assert cost.seconds == pytest.approx(cost.spent_seconds + per_copy * 42), "batches run in part are run again"
     report = run(lake, options=large)
     assert (report.rows, report.complete) == (42, True)
     assert copies(lake).group_by("kind").len()["len"].to_list() == [6] * 7

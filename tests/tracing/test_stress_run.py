@@ -159,12 +159,23 @@ def test_the_cost_is_known_before_anything_is_written(lake):
     register(lake)
     cost = stress_cost(lake, "cnn@v1", options=SMALL, pool=INLINE)
     assert (cost.measured_batches, cost.sets, cost.forwards) == (8, KINDS, 20 * KINDS)
-    assert cost.seconds == pytest.approx(cost.measured_seconds / cost.measured_inputs * cost.forwards)
+    per_copy = (cost.measured_seconds + cost.driver_seconds) / cost.measured_inputs
+    left = cost.forwards - cost.measured_inputs
+    assert cost.seconds == pytest.approx(cost.spent_seconds + per_copy * left), "one after the other in this process"
+    assert cost.spent_seconds > cost.measured_seconds > 0 < cost.driver_seconds
     assert lake.version(LANDING_STRESS) is None
     said = []
     run(lake, on_cost=lambda cost: said.append((cost, lake.version(LANDING_STRESS))))
     assert [(cost.forwards, version) for cost, version in said] == [(20 * KINDS, None)]
     assert stress_cost(lake, "cnn@v1", options=SMALL, pool=INLINE).forwards == 0
+
+
+def test_what_happens_once_is_not_counted_for_every_batch(lake):
+    register(lake, families="trace_factories:families_that_start_slowly")
+    options = StressOptions(severities=(1, 2, 3, 4, 5), max_inputs=20, batch_size=1)
+    cost = stress_cost(lake, "cnn@v1", options=options, pool=INLINE)
+    assert cost.spent_seconds > trace_factories.SLOW_START > cost.measured_seconds
+    assert cost.seconds - cost.spent_seconds < cost.forwards / cost.measured_inputs * trace_factories.SLOW_START
 
 
 def test_a_pass_that_costs_too_much_waits(lake):

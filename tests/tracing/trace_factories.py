@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import numpy as np
 import torch
@@ -188,6 +189,22 @@ def my_families(kill=False):
         Family("halving", (Kind("half", lambda x, severity, rng: x / (1 + severity)),), "mine", version="7"),
         Family("blanking", (Kind("blank", blank),), "mine"),
     ]
+
+
+SLOW_START = 0.5
+
+
+def families_that_start_slowly():
+    """A family whose first call in a process takes half a second, as one that has to import something."""
+    from mld_pipelines.stress import Family, Kind
+
+    waits = iter([SLOW_START])
+
+    def start_once(x, severity, rng):
+        time.sleep(next(waits, 0.0))
+        return x / (1 + severity)
+
+    return (Family("slow", (Kind("starting", start_once),), "mine"),)
 
 
 def killing_families():
