@@ -32,11 +32,8 @@ _DETECTOR = (
 )  # fmt: skip
 """What a reader wants to know of a day of a detector."""
 
-_CLEAN = "clean"
-"""The family of the originals, which are under no shift."""
-
-_WAYS = {0.0: "default", 0.5: "half", 1.0: "map"}
-"""Estimate that is published at each weight of the map."""
+_HELD = {None: "no shift", False: "no", True: "yes"}
+"""Whether the interval held on a family; the originals are under no shift."""
 
 _BINS = 20
 
@@ -142,36 +139,32 @@ def verified_under_shift(facts: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return on which corruptions the window estimate was verified, and a table of how far it was off on each."""
     if facts is None:
         return {"verified_under_shift": "no: no stress pass was used"}
-    missed = facts.get("missed_families", [])
-    held = [family for family in facts["families"] if family not in {_CLEAN, *missed}]
+    from mld_pipelines.evaluation import verified_rates
+
+    rates = tuple(verified_rates(facts))
+    held, missed = (
+        list(dict.fromkeys(one.family for one in rates if one.is_held is wanted)) for wanted in (True, False)
+    )
     verdict = "partly" if held and missed else "yes" if held else "no"
     parts = [
         f"{what} {', '.join(families)}" for what, families in (("held on", held), ("missed on", missed)) if families
     ]
     said = f"{verdict}: the interval {'; '.join(parts)}" if parts else f"{verdict}: no corruption could be verified"
-    records = [dg.TableRecord(row) for row in _family_errors(facts, missed)]
+    records = [
+        dg.TableRecord(
+            {
+                "family": one.family,
+                "rate": one.rate,
+                "error": round(one.error, 4),
+                "held": _HELD[one.is_held],
+                "map_weight": one.map_weight,
+                "interval_factor": round(one.width_factor, 4),
+            }
+        )
+        for one in rates
+    ]
     table = {"verification": dg.MetadataValue.table(records)} if records else {}
     return {"verified_under_shift": said, **table}
-
-
-def _family_errors(facts: Mapping[str, Any], missed: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Yield family, rate, mean error when the family was left out, whether the interval held, and how it was made.
-
-    A classifier has one rate, a detector precision and recall, each with its own map.
-    """
-    weights, factors = facts["blend_weight"], facts["width_factor"]
-    for family, errors in facts["families"].items():
-        rates = errors if isinstance(weights, dict) else {"error rate": errors}
-        for rate, error in rates.items():
-            weight = weights[rate] if isinstance(weights, dict) else weights
-            yield {
-                "family": family,
-                "rate": rate,
-                "error": round(error[_WAYS[weight]], 4),
-                "held": "no shift" if family == _CLEAN else "no" if family in missed else "yes",
-                "map_weight": weight,
-                "interval_factor": round(factors[rate] if isinstance(factors, dict) else factors, 4),
-            }
 
 
 def _pictures(stored: StoredResult, frames: dict[str, pl.DataFrame]) -> dict[str, dict[str, dg.MarkdownMetadataValue]]:

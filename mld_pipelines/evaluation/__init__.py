@@ -19,6 +19,7 @@ from mld_pipelines.evaluation._refusals import refusals, refused_rows
 from mld_pipelines.evaluation._store import Evaluation, remove_unbound, store
 from mld_pipelines.evaluation._stress_promotion import STRESS_WARNING, promote_stress
 from mld_pipelines.evaluation._summary import CATEGORY_RATIOS, METRIC_COLUMNS, METRIC_EXTRAS
+from mld_pipelines.evaluation._verified_rates import VerifiedRate, verified_rates
 from mld_pipelines.evaluation._views import (
     ALEATORIC,
     BOX_COLUMNS,
@@ -63,6 +64,7 @@ __all__ = [
     "Promotion",
     "StoredResult",
     "UnfinishedStream",
+    "VerifiedRate",
     "choose_decision_dataset",
     "compute",
     "counted_units",
@@ -105,6 +107,7 @@ __all__ = [
     "store",
     "unfinished_streams",
     "unit_columns",
+    "verified_rates",
     "view",
     "window_evidence",
 ]

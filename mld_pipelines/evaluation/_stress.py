@@ -51,6 +51,22 @@ class Verification:
     artifact_values: tuple[dict[str, Any], ...] = ()
     warnings: tuple[str, ...] = ()
 
+    @classmethod
+    def of(cls, artifact: bytes, facts: dict[str, Any]) -> Verification:
+        """A fitted map with what it verified, for people.
+
+        Args:
+            artifact: The map.
+            facts: Among them `families`.
+        """
+        row = {
+            "kind": "window_map",
+            "artifact": artifact,
+            "parameters": json.dumps(facts, sort_keys=True),
+            "metrics": json.dumps({"families": facts["families"]}, sort_keys=True),
+        }
+        return cls(artifact_values=(row,))
+
 
 def load_copies(
     lake: Lake, plan: EvaluationPlan, n_epoch: int | None, *, fingerprint: str, dataset: str
@@ -117,14 +133,7 @@ def verify_windows(
         fitted = _fit(stressed, units, coding, estimation, reference, seed=seed)
     except InvalidInputError as error:
         return Verification(warnings=(f"{STRESS_WARNING}{error}",))
-    facts = _facts(stressed, fitted)
-    row = {
-        "kind": "window_map",
-        "artifact": fitted.to_bytes(),
-        "parameters": json.dumps(facts, sort_keys=True),
-        "metrics": json.dumps({"families": facts["families"]}, sort_keys=True),
-    }
-    return Verification(artifact_values=(row,))
+    return Verification.of(fitted.to_bytes(), _facts(stressed, fitted))
 
 
 def _with_origins(copies: pl.DataFrame, population: Population, reference: npt.NDArray[np.bool_]) -> pl.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mld_pipelines.evaluation import verified_rates
 from mld_pipelines.evaluator._html import tag
 from mld_pipelines.evaluator._report_words import percent, table
 
@@ -14,10 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["verification"]
 
-_WAYS = {0.0: "default", 0.5: "half", 1.0: "map"}
-"""Estimate that is published at each weight of the map."""
-
-_CLEAN = "clean"
+_VERDICTS = {None: "no shift", False: "not verified", True: "verified"}
 
 
 def verification(facts: Mapping[str, Any] | None) -> Markup:
@@ -32,14 +30,8 @@ def verification(facts: Mapping[str, Any] | None) -> Markup:
         return tag("div", title, tag("p", said))
     missed = facts.get("missed_families", [])
     lines = [
-        [
-            family,
-            rate,
-            f"{100 * error[_WAYS[weight]]:.1f} points",
-            percent(error.get("covered")),
-            _verdict(family, missed),
-        ]
-        for family, rate, error, weight in _by_rate(facts)
+        [one.family, one.rate, f"{100 * one.error:.1f} points", percent(one.covered), _VERDICTS[one.is_held]]
+        for one in verified_rates(facts)
     ]
     held = ", ".join(facts.get("verified_families", [])) or "none"
     said = (
@@ -49,22 +41,3 @@ def verification(facts: Mapping[str, Any] | None) -> Markup:
     more = f" The interval did not hold on: {', '.join(missed)}." if missed else ""
     head = ["family left out", "estimate of", "off by, on average", "interval held", ""]
     return tag("div", title, tag("p", said + more), table(head, lines, caption="Windows of copies, labels known."))
-
-
-def _by_rate(facts: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any], float]]:
-    """Return (family, rate, errors, weight of the map); a classifier has one rate, a detector two."""
-    weights = facts["blend_weight"]
-    if not isinstance(weights, dict):
-        return [(family, "error rate", error, weights) for family, error in facts["families"].items()]
-    return [
-        (family, rate, errors[rate], weight)
-        for family, errors in facts["families"].items()
-        for rate, weight in weights.items()
-        if rate in errors
-    ]
-
-
-def _verdict(family: str, missed: list[str]) -> str:
-    if family == _CLEAN:
-        return "no shift"
-    return "not verified" if family in missed else "verified"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -90,14 +89,7 @@ def verify_detection_windows(copies: pl.LazyFrame | None, pool: DetectionPool, *
         fitted, originals = _fit(copies, known, pool, seed=seed)
     except InvalidInputError as error:
         return Verification(warnings=(f"{STRESS_WARNING}{error}",))
-    facts = _facts(known, fitted, originals)
-    row = {
-        "kind": "window_map",
-        "artifact": fitted.to_bytes(),
-        "parameters": json.dumps(facts, sort_keys=True),
-        "metrics": json.dumps({"families": facts["families"]}, sort_keys=True),
-    }
-    return Verification(artifact_values=(row,))
+    return Verification.of(fitted.to_bytes(), _facts(known, fitted, originals))
 
 
 def _fit(copies: pl.LazyFrame, known: pl.DataFrame, pool: DetectionPool, *, seed: int) -> tuple[DetectionShiftMap, int]:
